@@ -1,0 +1,3 @@
+module disdel
+
+go 1.26

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"disdel/internal/job"
+)
+
+// Limits that every implementation enforces with [ErrLimit].
+const (
+	// MaxKeyBytes bounds a key.
+	MaxKeyBytes = 512
+	// MaxStatusBytes bounds a status value.
+	MaxStatusBytes = 64 << 10
+	// MaxEntryBytes bounds the payload of one log entry.
+	MaxEntryBytes = 1 << 20
+	// MaxLogEntries bounds the entries of one log.
+	MaxLogEntries = 1 << 20
+)
+
+// Errors of the contract. Implementations wrap them; callers use errors.Is.
+var (
+	// ErrNotFound: Get, Status and Flush of a key that does not exist
+	// (Delete of a missing key is no error).
+	ErrNotFound = errors.New("store: not found")
+	// ErrConflict: Append, when the log has moved past the given head.
+	ErrConflict = errors.New("store: conflict")
+	// ErrCorrupt: Get, Log, Append: what is stored does not match its
+	// checksum, is truncated or is not in the store's format. Permanent.
+	ErrCorrupt = errors.New("store: corrupt")
+	// ErrLimit: a key, status, entry or log beyond the limits above, or a
+	// malformed key. Permanent.
+	ErrLimit = errors.New("store: over limit")
+	// ErrUnavailable: the store could not be reached or refused for a reason
+	// that may pass (connection, time-out, disk full). A later try may succeed.
+	ErrUnavailable = errors.New("store: unavailable")
+)
+
+// Store keeps objects, statuses and logs. All methods may be called at once
+// from many goroutines, and by many processes that opened the same URL. All
+// stop with the context's error once ctx is done. Keys are checked with
+// [ValidateKey] before anything else happens.
+type Store interface {
+	// PutIfAbsent stores the bytes that write writes under key, unless the key
+	// exists. created says whether this call made the object; false with a nil
+	// error means that the key existed, and then write may or may not have been
+	// called. write may be called again after a transient failure, so it must
+	// write the same bytes each time; the writer is valid only during the call.
+	// An error from write is returned as it is and leaves no object. Idempotent.
+	// A cancelled call leaves either the whole object or nothing.
+	PutIfAbsent(ctx context.Context, key string, write func(io.Writer) error) (created bool, err error)
+
+	// Get opens the object under key. Reads return only bytes that have been
+	// verified; a mismatch or truncation is ErrCorrupt from Read. The caller
+	// closes the reader and may do so before the end. ErrNotFound when absent.
+	// Reads stop with the context's error once ctx is done.
+	Get(ctx context.Context, key string) (io.ReadCloser, error)
+
+	// List returns the keys of all objects that start with prefix, sorted. The
+	// prefix is a plain string prefix ("jobs/7/" or "jobs/7/r"); "" lists all.
+	List(ctx context.Context, prefix string) ([]string, error)
+
+	// Delete removes the objects under keys. Missing keys are no error.
+	// Idempotent. Readers that are already open may finish or fail with
+	// ErrNotFound, never with wrong bytes.
+	Delete(ctx context.Context, keys ...string) error
+
+	// Flush returns once the objects under keys survive a power failure, as far
+	// as the product can promise it. PutIfAbsent alone promises survival of the
+	// crash of any process. ErrNotFound when one is absent.
+	Flush(ctx context.Context, keys ...string) error
+
+	// SetStatus replaces the status under key, whole. The store keeps no
+	// reference to value. A nil value
+	// removes it.
+	SetStatus(ctx context.Context, key string, value []byte) error
+
+	// Status returns the status under key; the caller owns the slice.
+	// ErrNotFound when there is none.
+	Status(ctx context.Context, key string) ([]byte, error)
+
+	// Append adds one entry to the log after head; the zero Head is an empty
+	// log, which the first Append creates. It returns the new head. ErrConflict
+	// when the log's head is another one. Not idempotent: after an error other
+	// than ErrConflict and ErrLimit the caller reads the log to learn whether
+	// the entry is there. Once returned, the entry survives a power failure.
+	Append(ctx context.Context, log string, head Head, payload []byte) (Head, error)
+
+	// Log returns the entries after head, in order, their chain verified from
+	// head on. A log that does not exist has no entries. ErrConflict when head
+	// is not part of the log; ErrCorrupt when the chain is broken.
+	Log(ctx context.Context, log string, head Head) ([]Entry, error)
+
+	// Logs returns the names of all logs that start with prefix, sorted.
+	Logs(ctx context.Context, prefix string) ([]string, error)
+
+	// Size returns the bytes that objects under prefix take in the store now,
+	// framing included.
+	Size(ctx context.Context, prefix string) (job.Bytes, error)
+
+	// URL returns the address that opens this store again, without credentials.
+	URL() string
+
+	// Close releases the client. Calls in progress may fail.
+	Close() error
+}
+
+// Head names a position in a log: the sequence number of the last entry and
+// its chained hash. The zero Head stands before the first entry.
+type Head struct {
+	Sequence uint64
+	Hash     [sha256.Size]byte
+}
+
+// Entry is one log entry. Its hash covers the hash of the entry before it.
+type Entry struct {
+	Head    Head
+	Payload []byte
+}
+
+// Next returns the head after payload is appended at h: the hash is
+// SHA-256(h.Hash, big-endian sequence, payload).
+func (h Head) Next(payload []byte) Head {
+	sum := sha256.New()
+	next := Head{Sequence: h.Sequence + 1}
+	sum.Write(h.Hash[:])
+	_ = binary.Write(sum, binary.BigEndian, next.Sequence)
+	sum.Write(payload)
+	sum.Sum(next.Hash[:0])
+	return next
+}
+
+// ValidateKey checks the key of an object, status or log: segments of
+// [a-z0-9._-] separated by single slashes, none of them starting with a dot,
+// at most [MaxKeyBytes] in all. The error wraps ErrLimit.
+func ValidateKey(key string) error {
+	if key == "" || len(key) > MaxKeyBytes {
+		return fmt.Errorf("key %q: want 1 to %d bytes: %w", shorten(key), MaxKeyBytes, ErrLimit)
+	}
+	for segment := range strings.SplitSeq(key, "/") {
+		if segment == "" || segment[0] == '.' || strings.ContainsFunc(segment, notKeyRune) {
+			return fmt.Errorf("key %q: segments want characters a-z 0-9 . _ - and no leading dot: %w", key, ErrLimit)
+		}
+	}
+	return nil
+}
+
+func notKeyRune(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '.' && r != '_' && r != '-'
+}
+
+func shorten(s string) string {
+	if len(s) > 64 {
+		return s[:64] + "..."
+	}
+	return s
+}
