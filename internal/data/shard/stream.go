@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Window is the memory that holds the records of one piece, in shard order.
+type Window struct {
+	Pixels []byte
+	Labels []uint16
+}
+
+// NewWindow makes an empty window with room for that many records.
+func NewWindow(records, recordBytes int) *Window {
+	return &Window{Pixels: make([]byte, 0, records*recordBytes), Labels: make([]uint16, 0, records)}
+}
+
+// LoadFunc fills the window with exactly the records of the piece, usually by
+// [Reader.ReadRange] on an object of the store. The window is large enough for
+// it and belongs to the stream; load may use it during the call only. A load
+// that failed may be called again for the same piece.
+type LoadFunc func(ctx context.Context, p Piece, dst *Window) error
+
+// Order is how a replica sees its records: a function of the key and the epoch.
+type Order struct {
+	Seed    uint64
+	Replica int
+}
+
+// The last part of a key keeps the permutation of the pieces apart from those
+// of the records.
+const (
+	keyPieces  = 1
+	keyRecords = 2
+)
+
+// Pieces fills dst with the order in which epoch visits the replica's pieces:
+// indices into its list.
+func (o Order) Pieces(epoch int, dst []uint32) {
+	r := NewRand(o.Seed, uint64(epoch), uint64(o.Replica), keyPieces)
+	r.Perm(dst)
+}
+
+// Records fills dst with the order in which epoch visits the records of the
+// piece with that index in the replica's list.
+func (o Order) Records(epoch, piece int, dst []uint32) {
+	r := NewRand(o.Seed, uint64(epoch), uint64(o.Replica), uint64(piece), keyRecords)
+	r.Perm(dst)
+}
+
+// StreamSpec says which records a [Stream] reads and in which batches.
+type StreamSpec struct {
+	// Pieces are what the replica owns; see [Pieces]. May be empty.
+	Pieces []Piece
+	// RecordBytes is the size of an image; see [Header.RecordBytes].
+	RecordBytes int
+	// Seed and Replica key the order.
+	Seed    uint64
+	Replica int
+	// InOrder reads the pieces as they come, the same in every epoch, for
+	// evaluation. Seed and Replica then do not matter.
+	InOrder bool
+	// Batch is the number of records a step takes; the last of an epoch may
+	// have fewer.
+	Batch int
+	// StepsPerEpoch divides step numbers into epochs. With fewer steps than
+	// the records need, the rest of an epoch's order is not seen in it; with
+	// more, the steps beyond have empty batches. All replicas of a job have the
+	// same number although their records may differ by one.
+	StepsPerEpoch int
+}
+
+// Validate says what is wrong with a spec that came from outside the program.
+func (s StreamSpec) Validate() error {
+	switch {
+	case s.RecordBytes < 1 || s.RecordBytes > MaxBytes:
+		return fmt.Errorf("shard: stream of records of %d bytes, want 1 to %d", s.RecordBytes, MaxBytes)
+	case s.Batch < 1 || s.Batch > MaxRecords:
+		return fmt.Errorf("shard: stream with batch %d, want 1 to %d", s.Batch, MaxRecords)
+	case s.StepsPerEpoch < 1:
+		return fmt.Errorf("shard: stream with %d steps an epoch", s.StepsPerEpoch)
+	}
+	for i, p := range s.Pieces {
+		if p.Shard < 0 || p.From < 0 || p.To <= p.From || p.To > MaxRecords {
+			return fmt.Errorf("shard: piece %d is records [%d, %d) of shard %d", i, p.From, p.To, p.Shard)
+		}
+		if int64(p.Len())*int64(s.RecordBytes) > MaxBytes {
+			return fmt.Errorf("shard: piece %d has %d records of %d bytes, more than %d bytes", i, p.Len(), s.RecordBytes, MaxBytes)
+		}
+	}
+	return nil
+}
+
+// WindowBytes is exactly what a stream over these pieces allocates to hold one
+// piece at a time: pixels and labels of the largest piece, its order, and the
+// order of the pieces. A planner predicts a worker's data memory with it.
+func WindowBytes(pieces []Piece, recordBytes int) int64 {
+	return int64(largest(pieces))*int64(recordBytes+labelBytes+orderBytes) + int64(len(pieces))*orderBytes
+}
+
+// BatchBytes is exactly what a stream allocates for its batch.
+func BatchBytes(batch, recordBytes int) int64 {
+	return int64(batch) * int64(recordBytes+labelBytes)
+}
+
+const orderBytes = 4
+
+func largest(pieces []Piece) int {
+	n := 0
+	for _, p := range pieces {
+		n = max(n, p.Len())
+	}
+	return n
+}
+
+// Batch is what one step takes. Its slices are views into the stream's buffers
+// and valid until the next call of Next.
+type Batch struct {
+	Step, Epoch int
+	// Pixels are the images one after the other, Labels their classes. Both
+	// are empty when the replica has no record left in this epoch.
+	Pixels []byte
+	Labels []uint16
+}
+
+// Len is the number of records in b.
+func (b Batch) Len() int { return len(b.Labels) }
+
+// Stream assembles batches from pieces, one piece in memory at a time.
+type Stream struct {
+	spec    StreamSpec
+	order   Order
+	records int
+	step    int
+
+	batchPixels []byte
+	batchLabels []uint16
+
+	// Everything below is a cache of functions of (epoch, place): forgetting it
+	// costs time and changes nothing.
+
+	epoch      int      // whose pieceOrder this is; -1 for none
+	pieceOrder []uint32 // indices into spec.Pieces
+	place      int      // a place in pieceOrder
+	before     int      // records of the epoch before that place
+
+	window      *Window
+	loaded      int // index of the piece in the window; -1 for none
+	orderPiece  int // whose recordOrder this is; -1 for none
+	orderEpoch  int
+	recordOrder []uint32
+}
+
+// NewStream makes a stream that starts at step 0 and allocates all it will
+// ever need. It keeps spec.Pieces and never changes them.
+func NewStream(spec StreamSpec) (*Stream, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	most := largest(spec.Pieces)
+	return &Stream{
+		spec:        spec,
+		order:       Order{Seed: spec.Seed, Replica: spec.Replica},
+		records:     Records(spec.Pieces),
+		batchPixels: make([]byte, spec.Batch*spec.RecordBytes),
+		batchLabels: make([]uint16, spec.Batch),
+		epoch:       -1,
+		pieceOrder:  make([]uint32, len(spec.Pieces)),
+		window:      NewWindow(most, spec.RecordBytes),
+		loaded:      -1,
+		orderPiece:  -1,
+		recordOrder: make([]uint32, most),
+	}, nil
+}
+
+// Bytes is what the stream has allocated for its buffers: [WindowBytes] plus
+// [BatchBytes].
+func (s *Stream) Bytes() int64 {
+	return int64(cap(s.batchPixels)) + labelBytes*int64(cap(s.batchLabels)) +
+		int64(cap(s.window.Pixels)) + labelBytes*int64(cap(s.window.Labels)) +
+		orderBytes*int64(cap(s.recordOrder)+cap(s.pieceOrder))
+}
+
+// Step is the step that Next returns next.
+func (s *Stream) Step() int { return s.step }
+
+// Seek makes step the one that Next returns next. Steps are counted from 0
+// over all epochs.
+func (s *Stream) Seek(step int) error {
+	if step < 0 {
+		return fmt.Errorf("shard: seek to step %d", step)
+	}
+	s.step = step
+	return nil
+}
+
+// Next returns the batch of the present step and moves on. It calls load when
+// it needs a piece that is not in the window. After an error the stream still
+// stands at the same step.
+func (s *Stream) Next(ctx context.Context, load LoadFunc) (Batch, error) {
+	epoch, inEpoch := s.step/s.spec.StepsPerEpoch, s.step%s.spec.StepsPerEpoch
+	b := Batch{Step: s.step, Epoch: epoch}
+	from := s.records
+	// Dividing first: inEpoch*Batch may overflow for absurd numbers of steps.
+	if inEpoch <= s.records/s.spec.Batch {
+		from = min(s.records, inEpoch*s.spec.Batch)
+	}
+	n := min(s.spec.Batch, s.records-from)
+	for filled := 0; filled < n; {
+		got, err := s.fill(ctx, load, epoch, from+filled, filled, n)
+		if err != nil {
+			return Batch{}, fmt.Errorf("batch of step %d: %w", s.step, err)
+		}
+		filled += got
+	}
+	b.Pixels = s.batchPixels[:n*s.spec.RecordBytes]
+	b.Labels = s.batchLabels[:n]
+	s.step++
+	return b, nil
+}
+
+// fill copies records of the epoch's order, from position at on, into the batch
+// from record filled up to n, as far as one piece has them.
+func (s *Stream) fill(ctx context.Context, load LoadFunc, epoch, at, filled, n int) (int, error) {
+	s.find(epoch, at)
+	index := int(s.pieceOrder[s.place])
+	piece := s.spec.Pieces[index]
+	if err := s.hold(ctx, load, index); err != nil {
+		return 0, err
+	}
+	s.arrange(epoch, index, piece.Len())
+
+	offset, size := at-s.before, s.spec.RecordBytes
+	count := min(n-filled, piece.Len()-offset)
+	for i := range count {
+		record := int(s.recordOrder[offset+i])
+		copy(s.batchPixels[(filled+i)*size:(filled+i+1)*size], s.window.Pixels[record*size:])
+		s.batchLabels[filled+i] = s.window.Labels[record]
+	}
+	return count, nil
+}
+
+// find sets place to the piece that holds position at of the epoch.
+func (s *Stream) find(epoch, at int) {
+	if s.epoch != epoch {
+		if s.spec.InOrder {
+			for i := range s.pieceOrder {
+				s.pieceOrder[i] = uint32(i)
+			}
+		} else {
+			s.order.Pieces(epoch, s.pieceOrder)
+		}
+		s.epoch, s.place, s.before = epoch, 0, 0
+	}
+	if at < s.before {
+		s.place, s.before = 0, 0
+	}
+	for {
+		n := s.spec.Pieces[s.pieceOrder[s.place]].Len()
+		if at < s.before+n {
+			return
+		}
+		s.before += n
+		s.place++
+	}
+}
+
+// hold has the piece in the window. A replica with one piece loads it once for
+// all epochs, because the window keeps the order of the shard.
+func (s *Stream) hold(ctx context.Context, load LoadFunc, index int) error {
+	if s.loaded == index {
+		return nil
+	}
+	s.loaded = -1
+	p, w := s.spec.Pieces[index], s.window
+	pixels, labels := w.Pixels[:0], w.Labels[:0]
+	w.Pixels, w.Labels = pixels, labels
+	err := load(ctx, p, w)
+	if err == nil && (len(w.Labels) != p.Len() || len(w.Pixels) != p.Len()*s.spec.RecordBytes) {
+		err = fmt.Errorf("%w: %d labels and %d bytes of pixels for %d records of %d bytes",
+			ErrFormat, len(w.Labels), len(w.Pixels), p.Len(), s.spec.RecordBytes)
+	}
+	if err == nil && (cap(w.Labels) != cap(labels) || cap(w.Pixels) != cap(pixels)) {
+		// A load that brings its own memory would break the prediction.
+		err = errors.New("the load function replaced the window's memory")
+		w.Pixels, w.Labels = pixels, labels
+	}
+	if err != nil {
+		return fmt.Errorf("load records [%d, %d) of shard %d: %w", p.From, p.To, p.Shard, err)
+	}
+	s.loaded = index
+	return nil
+}
+
+// arrange has the order of the piece's records at hand.
+func (s *Stream) arrange(epoch, index, records int) {
+	if s.orderPiece == index && s.orderEpoch == epoch {
+		return
+	}
+	order := s.recordOrder[:records]
+	if s.spec.InOrder {
+		for i := range order {
+			order[i] = uint32(i)
+		}
+	} else {
+		s.order.Records(epoch, index, order)
+	}
+	s.orderPiece, s.orderEpoch = index, epoch
+}
