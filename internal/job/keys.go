@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package job
+
+import "fmt"
+
+// Keys builds the store keys of one job. A replica's state is keyed by the
+// numerics plan, the replica and the step, never by attempt or slice, so that
+// repeats and backups write the same bytes under the same key.
+type Keys struct {
+	Job ID
+	// Plan is the digest of the job's numerics plan; "" where a job has none.
+	Plan string
+}
+
+const planDigits = 16 // of the digest: enough within one job, short enough to read
+
+func (k Keys) state() string {
+	return fmt.Sprintf("jobs/%s/state/%.*s", k.Job, planDigits, k.Plan)
+}
+
+// Log is the job's event log.
+func (k Keys) Log() string { return LogPrefix + string(k.Job) }
+
+// Scratch is the prefix of all objects that are only needed while the job runs.
+func (k Keys) Scratch() string { return fmt.Sprintf("jobs/%s/", k.Job) }
+
+// Numerics is the object that holds the numerics plan.
+func (k Keys) Numerics() string { return k.state() + "/numerics" }
+
+// Global is the averaged state at a step: weights, moments and the outer
+// optimizer's momentum.
+func (k Keys) Global(step int) string { return fmt.Sprintf("%s/global/%09d", k.state(), step) }
+
+// Replica is a replica's state after a step.
+func (k Keys) Replica(replica, step int) string {
+	return fmt.Sprintf("%s/replica/%04d/%09d", k.state(), replica, step)
+}
+
+// Final is the trained model, weights only.
+func (k Keys) Final() string { return k.state() + "/model" }
+
+// Counts is what inference over one piece of the test part found.
+func (k Keys) Counts(part int) string { return fmt.Sprintf("jobs/%s/counts/%06d", k.Job, part) }
+
+// LogPrefix starts the names of all job logs.
+const LogPrefix = "jobs/"
+
+// ModelsLog is the log that lists all models in the store.
+const ModelsLog = "models"
+
+// ModelKey is the object that holds the model with the given digest.
+func ModelKey(digest string) string { return "models/" + digest }

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package job
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+)
+
+// NumericsVersion is the version of the rules that turn a numerics plan into
+// bits. It is part of the plan's digest: two versions never share state.
+const NumericsVersion = 1
+
+// Numerics is the numerics plan: all that decides the bits of a training job's
+// result, and nothing else. It is a function of the spec, the data set and the
+// kernel set, is written as one of the job's first events and never changes.
+//
+// A step is one local step of one replica. Steps count from 0 over the whole
+// job; the weights "at step s" are those after s steps.
+type Numerics struct {
+	Version   int     `json:"version"`
+	KernelSet string  `json:"kernel_set"`
+	Dataset   Dataset `json:"dataset"`
+	// Model is the model's specification in the canonical JSON of package nn.
+	Model json.RawMessage `json:"model"`
+
+	Seed       uint64 `json:"seed"`
+	Epochs     int    `json:"epochs"`
+	Batch      int    `json:"batch"`
+	LocalBatch int    `json:"local_batch"`
+	Replicas   int    `json:"replicas"`
+
+	// StepsPerEpoch is the number of local batches of the largest replica.
+	StepsPerEpoch int `json:"steps_per_epoch"`
+	// Steps is Epochs times StepsPerEpoch.
+	Steps int `json:"steps"`
+	// RoundSteps is the number of steps between two averages (H); the last
+	// round may be shorter.
+	RoundSteps int `json:"round_steps"`
+
+	Local Adam     `json:"local"`
+	Outer Nesterov `json:"outer"`
+}
+
+// Adam holds the parameters of the replicas' local optimizer.
+type Adam struct {
+	LearningRate float64 `json:"learning_rate"`
+	Beta1        float64 `json:"beta1"`
+	Beta2        float64 `json:"beta2"`
+	Epsilon      float64 `json:"epsilon"`
+}
+
+// Nesterov holds the parameters of the outer optimizer, which treats the change
+// of the averaged weights in a round as a gradient (DiLoCo, Douillard et al.
+// 2023). LearningRate 1 with Momentum 0 is plain averaging.
+type Nesterov struct {
+	LearningRate float64 `json:"learning_rate"`
+	Momentum     float64 `json:"momentum"`
+}
+
+// Digest identifies the plan: the hexadecimal SHA-256 of its JSON.
+func (n Numerics) Digest() (string, error) {
+	raw, err := json.Marshal(n)
+	if err != nil {
+		return "", fmt.Errorf("digest of numerics plan: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// Rounds is the number of averages.
+func (n Numerics) Rounds() int {
+	return (n.Steps + n.RoundSteps - 1) / n.RoundSteps
+}
+
+// RoundEnd is the step at which a round (counted from 0) ends.
+func (n Numerics) RoundEnd(round int) int {
+	return min((round+1)*n.RoundSteps, n.Steps)
+}
+
+// ReplicaRecords is the number of records that a replica owns: the range
+// [Train*replica/Replicas, Train*(replica+1)/Replicas) of the data set's order.
+func (n Numerics) ReplicaRecords(replica int) int {
+	return n.Dataset.Train*(replica+1)/n.Replicas - n.Dataset.Train*replica/n.Replicas
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package job
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+)
+
+// ErrSpec is wrapped by every error about what the user asked for.
+var ErrSpec = errors.New("invalid job")
+
+// Kind says what a job does.
+type Kind string
+
+// The kinds of jobs.
+const (
+	// Train fits a model to a data set's training part and evaluates it on its
+	// test part.
+	Train Kind = "train"
+	// Infer evaluates a stored model on a data set's test part.
+	Infer Kind = "infer"
+)
+
+// Defaults of a training job: those of the thesis (section 6).
+const (
+	DefaultEpochs       = 5
+	DefaultBatch        = 64
+	DefaultLearningRate = 1e-3
+	DefaultModel        = "cnn"
+	DefaultSeed         = 1
+)
+
+// Limits of a job, so that every size made from a spec stays bounded.
+const (
+	MaxEpochs   = 100_000
+	MaxBatch    = 65_536
+	MaxReplicas = 1024
+	MaxRounds   = 1_000_000
+)
+
+// Spec is what a user asks for. The first group decides the bits of the
+// result; the rest only where and how it runs. Zero values of the fields marked
+// "planned" leave the choice to the planner.
+type Spec struct {
+	Kind    Kind   `json:"kind"`
+	Dataset string `json:"dataset"`
+	// Model is a named model ("cnn", "mlp") for training; for inference the
+	// digest of a stored model, or the start of one; "" there is the newest model
+	// of the data set.
+	Model string `json:"model,omitempty"`
+
+	// Epochs is the number of passes over the training part. Default 5.
+	Epochs int `json:"epochs,omitempty"`
+	// Batch is the batch size in records that a sequential run would use.
+	// Default 64.
+	Batch int `json:"batch,omitempty"`
+	// LearningRate of the local optimizer (Adam). Default 0.001.
+	LearningRate float64 `json:"learning_rate,omitempty"`
+	// Seed of weights and shuffles. Default 1.
+	Seed uint64 `json:"seed,omitempty"`
+	// Replicas is the number of logical learners. Planned.
+	Replicas int `json:"replicas,omitempty"`
+	// LocalBatch is the batch size of one replica, in records. Planned.
+	LocalBatch int `json:"local_batch,omitempty"`
+	// Rounds is how often the replicas' weights are averaged; 1 is the thesis.
+	// Planned.
+	Rounds int `json:"rounds,omitempty"`
+
+	// Containers is the most containers at once. Planned.
+	Containers int `json:"containers,omitempty"`
+	// Memory is the limit of each container. Planned.
+	Memory Bytes `json:"memory,omitempty"`
+	// Timeout is the time limit of one invocation. Default: the platform's.
+	Timeout time.Duration `json:"timeout,omitempty"`
+}
+
+// WithDefaults returns the spec with the documented defaults in place of zero
+// values. Planned fields stay as they are.
+func (s Spec) WithDefaults() Spec {
+	if s.Kind == Train {
+		if s.Model == "" {
+			s.Model = DefaultModel
+		}
+		if s.Epochs == 0 {
+			s.Epochs = DefaultEpochs
+		}
+		if s.LearningRate == 0 {
+			s.LearningRate = DefaultLearningRate
+		}
+		if s.Seed == 0 {
+			s.Seed = DefaultSeed
+		}
+	}
+	if s.Batch == 0 {
+		s.Batch = DefaultBatch
+	}
+	return s
+}
+
+// Validate reports every field that is out of range in one error that wraps
+// ErrSpec. It changes nothing and applies no defaults.
+func (s Spec) Validate() error {
+	var bad []string
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			bad = append(bad, fmt.Sprintf(format, args...))
+		}
+	}
+	check(s.Kind == Train || s.Kind == Infer, "kind %q: want train or infer", s.Kind)
+	check(s.Dataset != "", "data set: none named")
+	check(s.Batch >= 1 && s.Batch <= MaxBatch, "batch %d: want 1 to %d", s.Batch, MaxBatch)
+	if s.Kind == Train {
+		check(s.Model != "", "model: none named")
+		check(s.Epochs >= 1 && s.Epochs <= MaxEpochs, "epochs %d: want 1 to %d", s.Epochs, MaxEpochs)
+		check(s.LearningRate > 0 && s.LearningRate <= 10 && !math.IsNaN(s.LearningRate),
+			"learning rate %v: want more than 0 and at most 10", s.LearningRate)
+		check(s.Replicas >= 0 && s.Replicas <= MaxReplicas, "workers %d: want 1 to %d", s.Replicas, MaxReplicas)
+		check(s.LocalBatch >= 0 && s.LocalBatch <= MaxBatch, "local batch %d: want 1 to %d", s.LocalBatch, MaxBatch)
+		check(s.Rounds >= 0 && s.Rounds <= MaxRounds, "rounds %d: want 1 to %d", s.Rounds, MaxRounds)
+	}
+	check(s.Containers >= 0 && s.Containers <= MaxReplicas, "containers %d: want 1 to %d", s.Containers, MaxReplicas)
+	check(s.Memory >= 0, "memory %d: want more than 0", int64(s.Memory))
+	check(s.Timeout >= 0, "timeout %v: want more than 0", s.Timeout)
+	if len(bad) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrSpec, strings.Join(bad, "; "))
+}

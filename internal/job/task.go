@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package job
+
+import "time"
+
+// Role says what one invocation of a worker does.
+type Role string
+
+// The roles.
+const (
+	// RoleProbe measures the worker and its container.
+	RoleProbe Role = "probe"
+	// RoleTrain does local steps of one replica.
+	RoleTrain Role = "train"
+	// RoleAverage averages all replicas' states at the end of a round.
+	RoleAverage Role = "average"
+	// RoleInfer runs a model over a range of the test part's shards.
+	RoleInfer Role = "infer"
+	// RoleEvaluate merges what the infer tasks counted.
+	RoleEvaluate Role = "evaluate"
+)
+
+// Task is the parameters of one invocation. It is small: data and weights
+// travel through the store. Which fields count depends on the role.
+type Task struct {
+	Role Role `json:"role"`
+	Job  ID   `json:"job,omitempty"`
+	// Plan is the digest of the numerics plan (train, average).
+	Plan string `json:"plan,omitempty"`
+
+	// Replica does the steps From to To (train).
+	Replica int `json:"replica,omitempty"`
+	// From and To are steps. For average From is the start of the round, To its
+	// end.
+	From int `json:"from,omitempty"`
+	To   int `json:"to,omitempty"`
+	// Budget is how long training may go on before it hands over; 0 is no bound.
+	Budget time.Duration `json:"budget_ns,omitempty"`
+
+	// Model is the store key of a model; Dataset says what it reads (infer,
+	// evaluate).
+	Model   string   `json:"model,omitempty"`
+	Dataset *Dataset `json:"dataset,omitempty"`
+	// Piece counts the infer tasks of a job from 0; it reads the test shards
+	// ShardFrom to ShardTo. Pieces is their number (evaluate).
+	Piece     int `json:"piece,omitempty"`
+	ShardFrom int `json:"shard_from,omitempty"`
+	ShardTo   int `json:"shard_to,omitempty"`
+	Pieces    int `json:"pieces,omitempty"`
+	// Batch is the batch size of infer.
+	Batch int `json:"batch,omitempty"`
+
+	// Allocate makes a probe take that much memory, Busy makes it compute that
+	// long: to see whether the platform's limits hold.
+	Allocate Bytes         `json:"allocate,omitempty"`
+	Busy     time.Duration `json:"busy_ns,omitempty"`
+}
+
+// TaskResult is a worker's answer. Which fields count depends on the role.
+type TaskResult struct {
+	// Error is set when the task failed for good; Reason then classifies it.
+	Error  string `json:"error,omitempty"`
+	Reason Reason `json:"reason,omitempty"`
+
+	// Step is where a train task stopped: To, or earlier with Reason NeedTime.
+	Step int `json:"step,omitempty"`
+	// LossSum is the sum over Records records of the training loss (train), or
+	// of the test loss (infer, evaluate).
+	LossSum float64 `json:"loss_sum,omitempty"`
+	Records int     `json:"records,omitempty"`
+	// Digest is the hexadecimal SHA-256 of the model file that the last average
+	// wrote.
+	Digest string `json:"digest,omitempty"`
+	// Confusion counts records by true class and predicted class (evaluate).
+	Confusion [][]int `json:"confusion,omitempty"`
+	// Steps is the time of training steps alone, without loading and storing.
+	StepTime time.Duration `json:"step_time_ns,omitempty"`
+
+	Probe *Probe `json:"probe,omitempty"`
+}
+
+// Reason says why a worker stopped before the task was done.
+type Reason string
+
+// The reasons.
+const (
+	// NeedTime: the budget ended; the state at Step is in the store.
+	NeedTime Reason = "need_time"
+	// NonFinite: the loss became NaN or infinite; repeating cannot help.
+	NonFinite Reason = "non_finite"
+	// StoreFailed: the store did not answer or had a corrupt object.
+	StoreFailed Reason = "store"
+	// BadTask: the task makes no sense to this worker.
+	BadTask Reason = "bad_task"
+)
+
+// Probe is what a probe task measured.
+type Probe struct {
+	// Version and Binary identify the worker program: its version and the
+	// hexadecimal SHA-256 of its file.
+	Version string `json:"version"`
+	Binary  string `json:"binary"`
+	// KernelSet names the kernels that the worker's processor gets.
+	KernelSet string `json:"kernel_set"`
+	// Package is the resident memory of a worker that has done all a worker
+	// does once, on a tiny model: programs, runtime, connections, buffers.
+	Package Bytes `json:"package_bytes"`
+	// FLOPS is the rate of a training step in floating point operations a
+	// second, one thread.
+	FLOPS float64 `json:"flops"`
+	// StoreRate is in bytes a second, for one put and get.
+	StoreRate float64 `json:"store_rate"`
+}
