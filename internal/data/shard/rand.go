@@ -20,14 +20,16 @@ func mix(z uint64) uint64 {
 // Go. It is for shuffling, not for secrets.
 type Rand struct{ state uint64 }
 
-// NewRand makes the generator of the key (seed, path...). Paths of different
-// lengths are different keys, so (s, 1) and (s, 1, 0) share nothing.
+// NewRand makes the generator of the key (seed, path...). The length of the path
+// is part of the key: (s, 1) and (s, 1, 0) are different keys.
 func NewRand(seed uint64, path ...uint64) Rand {
 	key := mix(seed + golden)
 	for _, part := range path {
 		// Each part passes through mix before it meets the key, because nearby
-		// numbers (epochs, replicas) are the usual parts.
-		key = mix((key ^ mix(part+golden)) + golden)
+		// numbers (epochs, replicas) are the usual parts. The key is tripled so
+		// that no part is neutral: with a plain sum or exclusive or, a part that
+		// equals what came before could leave the key as it was.
+		key = mix(3*key + mix(part+golden) + golden)
 	}
 	return Rand{key}
 }

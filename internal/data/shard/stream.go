@@ -81,6 +81,8 @@ func (s StreamSpec) Validate() error {
 		return fmt.Errorf("shard: stream of records of %d bytes, want 1 to %d", s.RecordBytes, MaxBytes)
 	case s.Batch < 1 || s.Batch > MaxRecords:
 		return fmt.Errorf("shard: stream with batch %d, want 1 to %d", s.Batch, MaxRecords)
+	case int64(s.Batch)*int64(s.RecordBytes) > MaxBytes:
+		return fmt.Errorf("shard: stream with batches of %d records of %d bytes, more than %d bytes", s.Batch, s.RecordBytes, MaxBytes)
 	case s.StepsPerEpoch < 1:
 		return fmt.Errorf("shard: stream with %d steps an epoch", s.StepsPerEpoch)
 	}
@@ -287,9 +289,9 @@ func (s *Stream) hold(ctx context.Context, load LoadFunc, index int) error {
 	if err == nil && (cap(w.Labels) != cap(labels) || cap(w.Pixels) != cap(pixels)) {
 		// A load that brings its own memory would break the prediction.
 		err = errors.New("the load function replaced the window's memory")
-		w.Pixels, w.Labels = pixels, labels
 	}
 	if err != nil {
+		w.Pixels, w.Labels = pixels, labels
 		return fmt.Errorf("load records [%d, %d) of shard %d: %w", p.From, p.To, p.Shard, err)
 	}
 	s.loaded = index
