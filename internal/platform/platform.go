@@ -66,35 +66,8 @@ type Platform interface {
 	Remove(ctx context.Context, pkg string) error
 }
 
-// Limits is what a platform allows. A zero field means "no such limit" unless
-// it says otherwise.
-type Limits struct {
-	// MemoryMin, MemoryMax and MemoryStep bound an action's memory; the memory
-	// is a multiple of MemoryStep (0 counts as 1 MB).
-	MemoryMin, MemoryMax, MemoryStep job.Bytes
-	// MemoryDefault is what an action gets when nobody asks (never 0).
-	MemoryDefault job.Bytes
-	// TimeoutMin and TimeoutMax bound an action's time limit for one call;
-	// TimeoutDefault is never 0.
-	TimeoutMin, TimeoutMax, TimeoutDefault time.Duration
-	// PoolMemory is the sum of memory limits of all containers at once.
-	PoolMemory job.Bytes
-	// Concurrency is the most activations in flight, queued ones included.
-	Concurrency int
-	// CallsPerMinute is the most Invoke calls in one wall-clock minute.
-	CallsPerMinute int
-	// PayloadMax bounds a call's parameters and a result, each.
-	PayloadMax job.Bytes
-	// Processors is the number of cores that all containers share (never 0).
-	Processors int
-	// LocalFiles says that containers see this machine's file system, so that
-	// a folder store can serve them.
-	LocalFiles bool
-	// Enforcement says who enforces the memory limit: "cgroup v2", "cgroup v1",
-	// "systemd scope", "docker", "pod", or "watched" where no kernel limit could
-	// be set and a resident-memory watch kills instead.
-	Enforcement string
-}
+// Limits is what a platform allows, see [job.Limits].
+type Limits = job.Limits
 
 // Package is a set of actions with parameters that all of them inherit.
 type Package struct {

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package job
+
+import (
+	"fmt"
+	"time"
+)
+
+// Resources is the resource plan: all that does not decide the bits of the
+// result. It is made from the numerics plan, a probe and the platform's limits,
+// and made anew whenever reality teaches.
+type Resources struct {
+	// Revision counts the resource plans of a job from 0.
+	Revision int `json:"revision"`
+	// Memory is the limit of every container, Timeout of every invocation.
+	Memory  Bytes         `json:"memory"`
+	Timeout time.Duration `json:"timeout_ns"`
+	// Containers is the most invocations at once.
+	Containers int `json:"containers"`
+	// Budget is how long a training invocation computes before it hands over.
+	Budget time.Duration `json:"budget_ns"`
+	// InferBatch is the batch size of inference; InferPieces the number of
+	// infer invocations that the test part is divided among.
+	InferBatch  int `json:"infer_batch"`
+	InferPieces int `json:"infer_pieces"`
+	// Roles has the memory estimate of each role that the job uses.
+	Roles map[Role]Estimate `json:"roles"`
+	// Seconds is the predicted wall time of the job's invocations.
+	Seconds float64 `json:"seconds"`
+	// Explanation says in sentences which limit decided what.
+	Explanation []string `json:"explanation"`
+}
+
+// ActionName is the name of the action that serves this plan: one action for
+// each memory size, whatever the role, so that warm containers serve all roles.
+func (r Resources) ActionName() string {
+	if r.Memory%MB == 0 {
+		return fmt.Sprintf("m%d", r.Memory/MB)
+	}
+	return fmt.Sprintf("b%d", int64(r.Memory))
+}
+
+// Estimate is the memory that an invocation needs, by the thesis's terms
+// (section 4.1): fit + pkg + dta + mod + saf.
+type Estimate struct {
+	// Fit is the arena of the compiled program.
+	Fit Bytes `json:"fit"`
+	// Package is the resident memory of a worker that has worked once.
+	Package Bytes `json:"pkg"`
+	// Data is the buffers that hold records.
+	Data Bytes `json:"dta"`
+	// Model is the buffers through which weights are read and written.
+	Model Bytes `json:"mod"`
+	// Safety is stacks, allocator slack and page tables.
+	Safety Bytes `json:"saf"`
+}
+
+// Total is the sum of the terms.
+func (e Estimate) Total() Bytes {
+	return e.Fit + e.Package + e.Data + e.Model + e.Safety
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+
+	"disdel/internal/job"
+	"disdel/internal/nn"
+)
+
+const (
+	// labelBytes is what a record's label takes beside its pixels, orderBytes
+	// what its place in a shuffle takes.
+	labelBytes = 2
+	orderBytes = 4
+	// pageTableShare: one page-table entry of 8 bytes maps a page of 4 KB.
+	pageTableShare = 512
+	// safetyBytes covers what a probe cannot see: the spread of the runtime's
+	// own memory between runs, and mappings rounded up to pages.
+	safetyBytes = 768 * job.KB
+	// averageParameterBytes is what averaging holds for each parameter: three
+	// float64 sums, weights and momentum in float32.
+	averageParameterBytes = 3*8 + 2*4
+	// confusionBytes is what merging holds for each pair of classes: the counts
+	// of one piece and their sum, in memory and as text.
+	confusionBytes = 64
+)
+
+// model is a compiled model's sizes.
+type model struct {
+	spec       nn.Spec
+	parameters int
+}
+
+func parseModel(raw []byte) (model, error) {
+	spec, err := nn.ParseSpec(raw)
+	if err != nil {
+		return model{}, fmt.Errorf("plan: model of the job: %w", err)
+	}
+	return model{spec: spec, parameters: spec.ParamCount()}, nil
+}
+
+// recordWindow is the memory that holds one window of records and one batch.
+func recordWindow(d job.Dataset, records, batch int) job.Bytes {
+	window := job.Bytes(min(d.ShardRecords, records))
+	pieces := job.Bytes(records/d.ShardRecords + 2)
+	return window*(d.RecordBytes()+labelBytes+orderBytes) +
+		pieces*orderBytes +
+		job.Bytes(batch)*(d.RecordBytes()+labelBytes)
+}
+
+func withSafety(e job.Estimate) job.Estimate {
+	e.Safety = safetyBytes + (e.Fit+e.Data+e.Model)/pageTableShare
+	return e
+}
+
+func trainEstimate(n job.Numerics, m model, probe job.Probe) (job.Estimate, nn.FLOPs, error) {
+	program, err := nn.Compile(m.spec, nn.Config{
+		Batch: n.LocalBatch,
+		Train: true,
+		Optimizer: nn.Optimizer{
+			Kind: nn.KindAdam, LearningRate: n.Local.LearningRate,
+			Beta1: n.Local.Beta1, Beta2: n.Local.Beta2, Epsilon: n.Local.Epsilon,
+		},
+	})
+	if err != nil {
+		return job.Estimate{}, nn.FLOPs{}, fmt.Errorf("plan: compile %s: %w", m.spec.Name, err)
+	}
+	largest := (n.Dataset.Train + n.Replicas - 1) / n.Replicas
+	return withSafety(job.Estimate{
+		Fit:     job.Bytes(program.Sizes().Total),
+		Package: probe.Package,
+		Data:    recordWindow(n.Dataset, largest, n.LocalBatch),
+	}), program.FLOPs(), nil
+}
+
+func averageEstimate(m model, probe job.Probe) job.Estimate {
+	return withSafety(job.Estimate{
+		Package: probe.Package,
+		Model:   job.Bytes(m.parameters) * averageParameterBytes,
+	})
+}
+
+func inferEstimate(d job.Dataset, m model, batch int, probe job.Probe) (job.Estimate, nn.FLOPs, error) {
+	program, err := nn.Compile(m.spec, nn.Config{Batch: batch})
+	if err != nil {
+		return job.Estimate{}, nn.FLOPs{}, fmt.Errorf("plan: compile %s: %w", m.spec.Name, err)
+	}
+	return withSafety(job.Estimate{
+		Fit:     job.Bytes(program.Sizes().Total),
+		Package: probe.Package,
+		Data:    recordWindow(d, d.Test, batch),
+		Model:   confusion(d),
+	}), program.FLOPs(), nil
+}
+
+func evaluateEstimate(d job.Dataset, probe job.Probe) job.Estimate {
+	return withSafety(job.Estimate{Package: probe.Package, Model: confusion(d)})
+}
+
+func confusion(d job.Dataset) job.Bytes {
+	return job.Bytes(d.Classes) * job.Bytes(d.Classes) * confusionBytes
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"errors"
+	"fmt"
+
+	"disdel/internal/job"
+	"disdel/internal/nn"
+)
+
+// ErrModel is wrapped by errors about a model that cannot be trained on a data
+// set.
+var ErrModel = errors.New("model does not fit")
+
+const (
+	// defaultReplicas, with the outer optimizer below, equals sequential
+	// training on the thesis's data sets (docs/adr on averaging).
+	defaultReplicas = 4
+	// batchSpread is the most that replicas times local batch may be, in
+	// sequential batches, without a price in accuracy.
+	batchSpread = 4
+	// minReplicaSteps is how many steps a replica needs to learn: with fewer the
+	// local batch shrinks, and then the number of replicas.
+	minReplicaSteps = 200
+	// minLocalBatch bounds that shrinking: below it the arithmetic of a step no
+	// longer pays for its Adam update.
+	minLocalBatch = 8
+	// roundSteps is the number of steps between two averages.
+	roundSteps = 20
+	// outerRate and outerMomentum are the outer optimizer's (DiLoCo).
+	outerRate     = 0.7
+	outerMomentum = 0.9
+)
+
+// Numerics makes the numerics plan of a training job. The spec must be valid
+// and have its defaults; errors wrap job.ErrSpec, nn.ErrUnknownModel or
+// ErrModel.
+func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, error) {
+	if data.Train < 1 || data.ShardRecords < 1 {
+		return job.Numerics{}, fmt.Errorf("data set %s has no training records: %w", data.Name, job.ErrSpec)
+	}
+	model, err := nn.Named(spec.Model, nn.Shape{H: data.Height, W: data.Width, C: data.Channels}, data.Classes)
+	if err != nil {
+		if errors.Is(err, nn.ErrSpec) {
+			return job.Numerics{}, fmt.Errorf("%w: %s on %s: %w", ErrModel, spec.Model, data.Name, err)
+		}
+		return job.Numerics{}, err
+	}
+	if spec.Replicas > data.Train {
+		return job.Numerics{}, fmt.Errorf("workers %d: %s has only %d training records: %w",
+			spec.Replicas, data.Name, data.Train, job.ErrSpec)
+	}
+
+	replicas, localBatch := divide(spec, data.Train)
+	perEpoch := stepsPerEpoch(data.Train, replicas, localBatch)
+	adam := nn.Adam(spec.LearningRate)
+	n := job.Numerics{
+		Version:       job.NumericsVersion,
+		KernelSet:     kernelSet,
+		Dataset:       data,
+		Model:         model.Canonical(),
+		Seed:          spec.Seed,
+		Epochs:        spec.Epochs,
+		Batch:         spec.Batch,
+		LocalBatch:    localBatch,
+		Replicas:      replicas,
+		StepsPerEpoch: perEpoch,
+		Steps:         perEpoch * spec.Epochs,
+		Local: job.Adam{
+			LearningRate: adam.LearningRate,
+			Beta1:        adam.Beta1,
+			Beta2:        adam.Beta2,
+			Epsilon:      adam.Epsilon,
+		},
+	}
+	n.RoundSteps, n.Outer, err = rounds(spec, n)
+	if err != nil {
+		return job.Numerics{}, err
+	}
+	return n, nil
+}
+
+// divide chooses the number of replicas and the local batch. A replica's local
+// batch keeps replicas x local batch within batchSpread sequential batches, and
+// shrinks further where a replica would have too few steps to learn from; when
+// that does not suffice there are fewer replicas. What the user fixed stays.
+func divide(spec job.Spec, records int) (replicas, localBatch int) {
+	replicas = spec.Replicas
+	if replicas == 0 {
+		replicas = min(defaultReplicas, records)
+	}
+	for {
+		localBatch = spec.LocalBatch
+		if localBatch == 0 {
+			localBatch = max(1, min(spec.Batch, spec.Batch*batchSpread/replicas))
+			if replicas > 1 {
+				for localBatch/2 >= minLocalBatch && stepsPerEpoch(records, replicas, localBatch)*spec.Epochs < minReplicaSteps {
+					localBatch /= 2
+				}
+			}
+		}
+		enough := stepsPerEpoch(records, replicas, localBatch)*spec.Epochs >= minReplicaSteps
+		if enough || replicas == 1 || spec.Replicas != 0 {
+			return replicas, localBatch
+		}
+		replicas /= 2
+	}
+}
+
+// stepsPerEpoch is the number of batches of the largest replica.
+func stepsPerEpoch(records, replicas, localBatch int) int {
+	largest := (records + replicas - 1) / replicas
+	return (largest + localBatch - 1) / localBatch
+}
+
+func rounds(spec job.Spec, n job.Numerics) (steps int, outer job.Nesterov, err error) {
+	plain := job.Nesterov{LearningRate: 1}
+	switch {
+	case spec.Rounds > n.Steps:
+		return 0, outer, fmt.Errorf("rounds %d: each replica takes only %d steps: %w", spec.Rounds, n.Steps, job.ErrSpec)
+	case spec.Rounds == 1, spec.Rounds == 0 && n.Replicas == 1:
+		// One average at the end is the thesis; one replica has nothing to
+		// average. Momentum needs rounds to act in.
+		return n.Steps, plain, nil
+	case spec.Rounds > 1:
+		steps = (n.Steps + spec.Rounds - 1) / spec.Rounds
+	default:
+		steps = min(roundSteps, n.Steps)
+	}
+	if n.Replicas == 1 {
+		return steps, plain, nil
+	}
+	return steps, job.Nesterov{LearningRate: outerRate, Momentum: outerMomentum}, nil
+}

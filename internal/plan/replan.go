@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"time"
+
+	"disdel/internal/job"
+)
+
+const (
+	// growthUp / growthDown is by how much a size that proved too small is
+	// raised.
+	growthUp, growthDown = 3, 2
+	// minBudget is the shortest time that a slice is given.
+	minBudget = 10 * time.Millisecond
+)
+
+// AfterOutOfMemory makes the next resource plan after a container with r's
+// memory was killed while it served role: the next size up, and an estimate
+// that has learned. Infeasible when the platform or the user allows no more.
+func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role job.Role) (job.Resources, error) {
+	next := r
+	next.Revision++
+	next.Roles = maps.Clone(r.Roles)
+	grown := (r.Memory * growthUp / growthDown).CeilTo(max(limits.MemoryStep, 1))
+	if limits.MemoryMax > 0 {
+		grown = min(grown, limits.MemoryMax)
+	}
+	if limits.PoolMemory > 0 {
+		grown = min(grown, limits.PoolMemory)
+	}
+	switch {
+	case spec.Memory > 0:
+		return r, &Infeasible{"memory", int64(grown), int64(spec.Memory), fmt.Sprintf(
+			"%s ran out of memory in the %v that --memory fixes; raise it or leave it out", role, spec.Memory)}
+	case grown <= r.Memory:
+		return r, &Infeasible{"memory", int64(r.Memory) + 1, int64(r.Memory), fmt.Sprintf(
+			"%s ran out of memory in %v, the most that the platform allows; take a smaller --local-batch", role, r.Memory)}
+	}
+	estimate := next.Roles[role]
+	estimate.Safety += max(0, r.Memory-estimate.Total()) + 1
+	next.Roles[role] = estimate
+	next.Memory = grown
+	next.Explanation = nil
+	containers(&next, spec, limits, r.Containers)
+	next.Containers = min(next.Containers, r.Containers)
+	next.Explanation = append(next.Explanation, fmt.Sprintf("memory: %s ran out of %v, so %v now.", role, r.Memory, grown))
+	return next, nil
+}
+
+// AfterTimeout makes the next resource plan after an invocation of role overran
+// its time limit: smaller slices. Infeasible when they cannot be smaller.
+func AfterTimeout(r job.Resources, role job.Role) (job.Resources, error) {
+	next := r
+	next.Revision++
+	next.Budget = r.Budget / 2
+	if role != job.RoleTrain || next.Budget < minBudget {
+		return r, &Infeasible{"timeout", int64(r.Timeout) + 1, int64(r.Timeout), fmt.Sprintf(
+			"%s does not finish within %v; raise --timeout", role, r.Timeout)}
+	}
+	next.Explanation = []string{fmt.Sprintf("time: %s overran %v, so slices of %v now.", role, r.Timeout, next.Budget)}
+	return next, nil
+}
