@@ -3,7 +3,9 @@
 package nn
 
 import (
-	"errors"
+	"fmt"
+
+	"disdel/internal/nn/kernel"
 )
 
 // MaxBatch bounds the records of one step.
@@ -11,7 +13,7 @@ const MaxBatch = 1 << 16
 
 // Config says what a program is compiled for.
 type Config struct {
-	// Batch is the largest number of records of one call.
+	// Batch is the largest number of records of one call, 1..MaxBatch.
 	Batch int
 	// Train adds gradients and moments. Without it the program can only
 	// Predict and Evaluate, and Optimizer is ignored.
@@ -25,9 +27,9 @@ type Config struct {
 type Sizes struct {
 	Weights     int64
 	Moments     int64 // both of Adam's; zero without training
-	Gradients   int64 // of the weights; zero without training
-	Activations int64 // input, activations and their gradients, places of maxima
-	Workspace   int64 // scratch of kernels, predicted labels
+	Gradients   int64 // of the parameters; zero without training
+	Activations int64 // input, activations or their gradients, places of maxima
+	Workspace   int64 // scratch of kernels, predicted classes
 	Total       int64 // the sum
 }
 
@@ -38,27 +40,214 @@ type FLOPs struct {
 	Backward int64
 }
 
-// Program is a model compiled for a batch size: a static list of operations
-// over one arena. It is immutable and holds no arena.
+// Program is a model compiled for a batch size: a static list of stages over
+// one arena. It is immutable and holds no arena, so one program may be bound
+// many times.
 type Program struct {
-	spec Spec
-	cfg  Config
+	spec   Spec
+	cfg    Config
+	params []Param
+	count  int // parameters
+	stages []stage
+	values []*buffer // of float32
+	sizes  Sizes
+	flops  FLOPs
+	// scratch is the float32 values of workspace before the predicted classes.
+	scratch int64
+}
+
+type stageKind int
+
+const (
+	stageConv  stageKind = iota // with the ReLU and max-pool after it, if any
+	stageDense                  // with the ReLU after it, if any
+	stageReLU                   // in place, where it follows neither
+	stagePool                   // where it follows no convolution
+)
+
+// stage is one operation of the forward pass and its counterpart backward.
+type stage struct {
+	kind     stageKind
+	conv     kernel.Conv
+	dense    kernel.Dense
+	pool     kernel.Pool
+	in, out  int     // values: indices into Program.values, equal for stageReLU
+	inLen    int     // float32 values of one record
+	outLen   int     // the same of the output
+	weight   int     // index into Program.params; the bias follows it
+	arg      *buffer // places of maxima, bytes; nil where nothing is pooled
+	inputDue bool    // the gradient of the input is needed
 }
 
 // Compile makes the program of a model. It allocates nothing that grows with
 // the model's sizes. The spec, the batch and the optimizer are validated.
-func Compile(spec Spec, cfg Config) (*Program, error) {
-	return nil, errors.New("nn: not implemented")
+func Compile(spec Spec, cfg Config) (*Program, error) { return compile(spec, cfg, true) }
+
+// compile is Compile; share false gives every buffer bytes of its own.
+func compile(spec Spec, cfg Config, share bool) (*Program, error) {
+	shapes, err := spec.shapes()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Batch < 1 || cfg.Batch > MaxBatch {
+		return nil, fmt.Errorf("%w: batch is %d, not in 1..%d", ErrInput, cfg.Batch, MaxBatch)
+	}
+	if cfg.Train {
+		if err := cfg.Optimizer.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	spec.Layers = append([]Layer(nil), spec.Layers...)
+	p := &Program{spec: spec, cfg: cfg, params: spec.Params(), count: spec.ParamCount()}
+	p.lower(shapes)
+	p.layOut(share)
+	return p, nil
 }
 
-// Spec returns the model.
+// lower turns layers into stages and values, fuses what follows a convolution
+// or dense layer to it, and counts the work.
+func (p *Program) lower(shapes []Shape) {
+	layers, batch := p.spec.Layers, int64(p.cfg.Batch)
+	in, rectified, learned := p.spec.Input, false, false
+	weight := 0
+	value := func(s Shape) int {
+		p.values = append(p.values, &buffer{bytes: 4 * batch * int64(s.Elements())})
+		return len(p.values) - 1
+	}
+	value(in)
+	// fuse says whether layer i is of the kind.
+	fuse := func(i int, kind string) bool { return i < len(layers) && layers[i].Kind == kind }
+	for i := 0; i < len(layers); i++ {
+		l := layers[i]
+		out := shapes[i]
+		s := stage{in: len(p.values) - 1, inLen: in.Elements(), inputDue: learned, weight: weight}
+		work := int64(0) // multiply-adds of one pass for one record
+		switch l.Kind {
+		case KindFlatten:
+			in = out
+			continue
+		case KindReLU:
+			s.kind, s.out, s.outLen = stageReLU, s.in, s.inLen
+			rectified = true
+			p.stages = append(p.stages, s)
+			continue
+		case KindMaxPool:
+			s.kind = stagePool
+			s.pool = kernel.Pool{H: in.H, W: in.W, C: in.C, Size: l.Pool}
+			s.arg = &buffer{bytes: batch * int64(out.Elements())}
+			// The maximum of rectified values is rectified.
+		case KindConv2D:
+			s.kind = stageConv
+			s.conv = kernel.Conv{H: in.H, W: in.W, C: in.C, K: l.Kernel, F: l.Filters, Pool: 1, Rectified: rectified}
+			work = int64(out.Elements()) * int64(l.Kernel*l.Kernel*in.C)
+			s.conv.ReLU = fuse(i+1, KindReLU)
+			if s.conv.ReLU {
+				i++
+			}
+			// Both orders of ReLU and max-pool give the same values.
+			if fuse(i+1, KindMaxPool) {
+				i++
+				s.conv.Pool, out = layers[i].Pool, shapes[i]
+				s.arg = &buffer{bytes: batch * int64(out.Elements())}
+				if fuse(i+1, KindReLU) {
+					i++
+					s.conv.ReLU = true
+				}
+			}
+			rectified = s.conv.ReLU
+		case KindDense:
+			s.kind = stageDense
+			s.dense = kernel.Dense{In: in.C, Out: l.Units, ReLU: fuse(i+1, KindReLU), Rectified: rectified}
+			work = int64(in.C) * int64(l.Units)
+			if s.dense.ReLU {
+				i++
+			}
+			rectified = s.dense.ReLU
+		}
+		s.out, s.outLen = value(out), out.Elements()
+		p.stages = append(p.stages, s)
+		in = out
+		if work == 0 {
+			continue
+		}
+		weight += 2
+		learned = true
+		p.flops.Forward += 2 * batch * work
+		if p.cfg.Train {
+			p.flops.Backward += 2 * batch * work
+			if s.inputDue {
+				p.flops.Backward += 2 * batch * work
+			}
+		}
+	}
+}
+
+// layOut finds the life of every buffer, places all of them and sums up.
+//
+// Time 0 copies the input in, 1..n are the stages forward, n+1 is the loss, and
+// n+2.. are the stages backward, the last first. The gradient of a value lives
+// in the value's buffer: the stage that consumes the value is the last to read
+// it, and then overwrites it with its gradient for the stage before.
+func (p *Program) layOut(share bool) {
+	n := len(p.stages)
+	buffers := append([]*buffer(nil), p.values...)
+	for i := range p.stages {
+		s := &p.stages[i]
+		forward, backward := i+1, 2*n+1-i
+		in, out := p.values[s.in], p.values[s.out]
+		in.use(forward)
+		if s.out != s.in {
+			out.first = forward
+		}
+		out.use(forward)
+		scratch := int64(0)
+		if s.kind == stageConv {
+			scratch = s.conv.ForwardScratch()
+		}
+		if s.arg != nil {
+			s.arg.first, s.arg.last = forward, forward
+			buffers = append(buffers, s.arg)
+		}
+		if p.cfg.Train {
+			out.use(backward)
+			if s.learns() || s.inputDue {
+				in.use(backward)
+			}
+			if s.arg != nil {
+				s.arg.use(backward)
+			}
+			if s.kind == stageConv {
+				scratch = max(scratch, s.conv.BackwardScratch(s.inputDue))
+			}
+		}
+		p.scratch = max(p.scratch, scratch)
+	}
+	p.values[len(p.values)-1].use(n + 1)
+
+	p.scratch = align(4*p.scratch) / 4
+	one := align(4 * int64(p.count))
+	p.sizes = Sizes{
+		Weights:     one,
+		Activations: place(buffers, share),
+		Workspace:   4*p.scratch + align(2*int64(p.cfg.Batch)),
+	}
+	if p.cfg.Train {
+		p.sizes.Moments, p.sizes.Gradients = 2*one, one
+	}
+	p.sizes.Total = p.sizes.Weights + p.sizes.Moments + p.sizes.Gradients + p.sizes.Activations + p.sizes.Workspace
+}
+
+// learns says whether the stage has parameters.
+func (s *stage) learns() bool { return s.kind == stageConv || s.kind == stageDense }
+
+// Spec returns the model; the caller must not change its layers.
 func (p *Program) Spec() Spec { return p.spec }
 
 // Config returns what the program was compiled for.
 func (p *Program) Config() Config { return p.cfg }
 
 // Sizes returns the exact bytes of the arena.
-func (p *Program) Sizes() Sizes { return Sizes{} }
+func (p *Program) Sizes() Sizes { return p.sizes }
 
 // FLOPs returns the work of one full batch.
-func (p *Program) FLOPs() FLOPs { return FLOPs{} }
+func (p *Program) FLOPs() FLOPs { return p.flops }

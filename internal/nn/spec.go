@@ -20,8 +20,8 @@ const (
 	KindDense   = "dense"
 )
 
-// Limits that Validate enforces. They keep every product of sizes below far
-// from the range of int64.
+// Limits that Validate enforces. Together they keep every size in bytes and
+// every count of operations inside int64.
 const (
 	MaxLayers     = 64
 	MaxNameBytes  = 128
@@ -31,7 +31,7 @@ const (
 	MaxPool       = 16 // the place of a maximum in its window is one byte
 	MaxUnits      = 1 << 16
 	MaxClasses    = 1 << 16 // labels are uint16
-	MaxElements   = 1 << 26 // values of one record between two layers
+	MaxElements   = 1 << 24 // values of one record between two layers
 	MaxParameters = 1 << 28
 )
 

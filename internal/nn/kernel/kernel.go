@@ -11,30 +11,35 @@ package kernel
 // the ranges named here, keep no reference, allocate nothing, and may run at
 // once on memory that does not overlap. Sizes are the caller's promise: a slice
 // that is too short is a bug and panics.
+//
+// Gradients take their places from the values they belong to: dx may be x
+// itself, which is then overwritten after its last use.
 type Set struct {
 	// Name identifies the bits: two sets with one name give equal results.
 	Name string
 
-	// Convert writes dst[i] = src[i]*scale.
+	// Convert writes dst[i] = src[i]*scale for all of src.
 	Convert func(dst []float32, src []byte, scale float32)
 
-	// ConvForward writes y [n, outH, outW, F] from x [n, H, W, C], w [K, K, C, F]
-	// and bias [F], pooled and rectified as g says. If g.Pool > 1 it also writes
-	// arg [n, outH, outW, F], each maximum's row-major place in its window.
-	// scratch has g.ForwardScratch() values, their content is undefined.
+	// ConvForward writes y [n, outH, outW, F] from x [n, H, W, C],
+	// w [K, K, C, F] and bias [F], pooled and rectified as g says. If g.Pool > 1
+	// it also writes arg [n, outH, outW, F], each maximum's row-major place in
+	// its window, the first of equals.
 	ConvForward func(g Conv, n int, x, w, bias, y []float32, arg []uint8, scratch []float32)
 
-	// ConvBackward adds the gradients of w and bias to dw and db, given dy, the
-	// gradient of y, and writes the gradient of x to dx, unless dx is nil. dy
-	// keeps its content. scratch has g.BackwardScratch(dx != nil) values.
-	ConvBackward func(g Conv, n int, x, w, y []float32, arg []uint8, dy, dw, db, dx, scratch []float32)
+	// ConvBackward adds the gradients of the weights and the bias to dw and db,
+	// given dy, the gradient of the pooled but not yet rectified output. Then it
+	// writes dx [n, H, W, C], the gradient of x, unless dx is nil.
+	ConvBackward func(g Conv, n int, x, w []float32, arg []uint8, dy, dw, db, dx, scratch []float32)
 
-	// DenseForward writes y [n, Out] from x [n, In], w [In, Out] and bias [Out].
+	// DenseForward writes y [n, Out] from x [n, In], w [In, Out] and bias [Out],
+	// rectified as g says.
 	DenseForward func(g Dense, n int, x, w, bias, y []float32)
 
-	// DenseBackward adds to dw and db and writes dx, unless it is nil. It
-	// overwrites dy with the gradient before the ReLU when g.ReLU.
-	DenseBackward func(g Dense, n int, x, w, y, dy, dw, db, dx []float32)
+	// DenseBackward adds the gradients of the weights and the bias to dw and db,
+	// given dy, the gradient of the not yet rectified output. Then it writes
+	// dx [n, In], the gradient of x, unless dx is nil.
+	DenseBackward func(g Dense, n int, x, w, dy, dw, db, dx []float32)
 
 	// Adam updates w, m and v with the gradient g; all have one length.
 	Adam func(w, g, m, v []float32, f AdamFactors)
@@ -43,38 +48,53 @@ type Set struct {
 // Conv is the geometry of a convolution without padding, with stride one, and
 // of what is fused to it.
 type Conv struct {
-	H, W, C int  // input
-	K       int  // height and width of the window
-	F       int  // filters
-	ReLU    bool // rectify
-	Pool    int  // height, width and stride of the max-pool's window, 1 for none
+	H, W, C int // input
+	K       int // height and width of the window
+	F       int // filters
+	Pool    int // height, width and stride of the max-pool's window, 1 for none
+	// ReLU says that the output is rectified.
+	ReLU bool
+	// Rectified says that x came out of a ReLU: its gradient is zero where x is
+	// not positive.
+	Rectified bool
 }
 
-// Out returns the height and width of the output after pooling.
+// Out returns the height and width of the output, after pooling.
 func (g Conv) Out() (h, w int) { return (g.H - g.K + 1) / g.Pool, (g.W - g.K + 1) / g.Pool }
 
+// weights returns the number of weights of one filter.
+func (g Conv) weights() int { return g.K * g.K * g.C }
+
 // ForwardScratch returns the float32 values of scratch that ConvForward needs:
-// the rows of the convolution that one row of the output is pooled from.
-func (g Conv) ForwardScratch() int {
+// the rows that one row of pooled output is made from. The content is undefined
+// before and after.
+func (g Conv) ForwardScratch() int64 {
 	if g.Pool == 1 {
 		return 0
 	}
 	_, w := g.Out()
-	return g.Pool * w * g.Pool * g.F
+	return int64(g.Pool) * int64(g.Pool) * int64(w) * int64(g.F)
 }
 
-// BackwardScratch returns the float32 values of scratch that ConvBackward needs:
-// the gradient of the weights, filters outermost, and if the input's gradient
-// is wanted, the gradient of one row before pooling.
-func (g Conv) BackwardScratch(dx bool) int {
-	n := g.K * g.K * g.C * g.F
+// BackwardScratch returns the float32 values of scratch that ConvBackward
+// needs: the gradient of the weights, filters outermost; and if the gradient of
+// x is wanted, the weights in that order and one record's gradient.
+func (g Conv) BackwardScratch(dx bool) int64 {
+	n := int64(g.weights()) * int64(g.F)
+	if dx {
+		n += n + int64(g.H)*int64(g.W)*int64(g.C)
+	}
 	return n
 }
 
 // Dense is the geometry of a fully connected layer.
 type Dense struct {
 	In, Out int
-	ReLU    bool // rectify
+	// ReLU says that the output is rectified.
+	ReLU bool
+	// Rectified says that x came out of a ReLU: its gradient is zero where x is
+	// not positive.
+	Rectified bool
 }
 
 // AdamFactors are the constants of one Adam step.
@@ -85,7 +105,16 @@ type AdamFactors struct {
 	Epsilon float32
 }
 
-// Generic returns the portable reference set "generic-1", in plain Go.
+// Generic returns the portable set "generic-1", plain Go. Its arithmetic is
+// stated in the package's documentation.
 func Generic() Set {
-	return Set{Name: "generic-1"}
+	return Set{
+		Name:          "generic-1",
+		Convert:       convert,
+		ConvForward:   convForward,
+		ConvBackward:  convBackward,
+		DenseForward:  denseForward,
+		DenseBackward: denseBackward,
+		Adam:          adam,
+	}
 }

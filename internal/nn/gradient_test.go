@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nn
+
+import (
+	"math"
+	"testing"
+)
+
+// Each model isolates a kind of layer or a neighbourhood that is fused or
+// shares memory in its own way.
+func gradientModels(t *testing.T) []Spec {
+	conv := func(filters, kernel int) Layer { return Layer{Kind: KindConv2D, Filters: filters, Kernel: kernel} }
+	dense := func(units int) Layer { return Layer{Kind: KindDense, Units: units} }
+	pool := func(size int) Layer { return Layer{Kind: KindMaxPool, Pool: size} }
+	relu, flat := Layer{Kind: KindReLU}, Layer{Kind: KindFlatten}
+	model := func(name string, in Shape, classes int, layers ...Layer) Spec {
+		return Spec{Name: name, Input: in, Classes: classes, Layers: append(layers, dense(classes))}
+	}
+	return []Spec{
+		model("dense", Shape{1, 1, 7}, 3),
+		model("dense relu", Shape{1, 1, 7}, 5, dense(9), relu),
+		model("dense twice without relu", Shape{1, 1, 7}, 2, dense(6)),
+		model("relu on the input", Shape{3, 3, 1}, 3, relu, flat, dense(5), relu, relu),
+		model("conv", Shape{5, 6, 2}, 3, conv(5, 3), flat),
+		model("conv relu", Shape{5, 5, 1}, 3, conv(4, 2), relu, flat),
+		model("conv pool", Shape{6, 7, 1}, 3, conv(4, 3), pool(2), flat),
+		model("conv pool relu", Shape{6, 7, 2}, 3, conv(3, 3), pool(2), relu, flat),
+		model("conv relu pool, odd", Shape{7, 8, 2}, 4, conv(6, 3), relu, pool(2), flat),
+		model("pool on the input", Shape{6, 6, 2}, 3, pool(3), flat),
+		model("deep", Shape{13, 12, 2}, 4,
+			conv(4, 3), relu, conv(5, 2), relu, pool(2), conv(6, 2), pool(2), flat, relu, dense(8)),
+		model("pool alone", Shape{9, 9, 1}, 3, conv(4, 2), relu, pool(2), pool(2), relu, conv(3, 1), flat),
+		model("pool of large windows", Shape{14, 14, 1}, 3, conv(3, 2), relu, pool(5), flat),
+		model("wide channels", Shape{4, 4, 3}, 3, conv(8, 4), relu, flat, dense(4), relu),
+		named(t, "cnn", Shape{8, 8, 1}, 10),
+		named(t, "mlp", Shape{4, 4, 2}, 10),
+	}
+}
+
+func TestGradientsMatchFiniteDifferences(t *testing.T) {
+	for _, spec := range gradientModels(t) {
+		t.Run(spec.Name, func(t *testing.T) {
+			const batch = 5
+			in := bind(t, spec, Config{Batch: batch, Train: true, Optimizer: Adam(1e-3)})
+			in.Init(3)
+			// Biases away from zero, so that their part shows.
+			s := stream{key: 9}
+			for i := range in.Weights() {
+				in.Weights()[i] += float32(int64(s.at(uint64(i))>>40)-1<<23) * 0x1p-26
+			}
+			weights := wide(in.Weights())
+			x, y := records(spec, batch, 5)
+			loss, err := in.Step(x, y, scale, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := twinLoss(spec, weights, x, y); math.Abs(loss-want) > 1e-5*want {
+				t.Fatalf("loss %v, want %v", loss, want)
+			}
+			for _, p := range spec.Params() {
+				var off, norm float64
+				step := max(1, p.Len/150) // enough elements of each tensor
+				for i := p.Offset; i < p.Offset+p.Len; i += step {
+					const h = 1e-6
+					w := weights[i]
+					weights[i] = w + h
+					up := twinLoss(spec, weights, x, y)
+					weights[i] = w - h
+					down := twinLoss(spec, weights, x, y)
+					weights[i] = w
+					want := (up - down) / (2 * h)
+					d := float64(in.Gradients()[i]) - want
+					off, norm = off+d*d, norm+want*want
+				}
+				if math.Sqrt(off) > 1e-4*math.Sqrt(norm) {
+					t.Errorf("%s: gradient off by %.2g of %.2g", p.Name, math.Sqrt(off), math.Sqrt(norm))
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nn
+
+import "math"
+
+// Init sets weights to Glorot-uniform values (Keras's default: uniform in
+// ±sqrt(6 / (fan in + fan out))), biases and moments to zero. Each value depends
+// on the seed, the index of its tensor in Spec.Params and its own index alone.
+func (in *Instance) Init(seed uint64) {
+	clear(in.m)
+	clear(in.v)
+	for i, p := range in.program.params {
+		w := p.of(in.weights)
+		if len(p.Shape) == 1 {
+			clear(w)
+			continue
+		}
+		// The last two dimensions are in and out; those before are the window.
+		d := len(p.Shape)
+		window := p.Len / (p.Shape[d-2] * p.Shape[d-1])
+		limit := math.Sqrt(6 / float64(window*(p.Shape[d-2]+p.Shape[d-1])))
+		s := stream{key: mix(seed ^ mix(uint64(i)+1))}
+		for j := range w {
+			// The middles of 2^24 equal steps over (-1, 1): symmetric, exact.
+			u := float64(2*int64(s.at(uint64(j))>>40)+1)*0x1p-24 - 1
+			w[j] = float32(u * limit)
+		}
+	}
+}
+
+// stream is a counter-based generator: value i is SplitMix64's output number i
+// from the state key. Any value can be had without those before it, and integer
+// arithmetic is the same everywhere.
+type stream struct{ key uint64 }
+
+func (s stream) at(i uint64) uint64 { return mix(s.key + (i+1)*0x9e3779b97f4a7c15) }
+
+// mix is SplitMix64's finalizer, a bijection.
+func mix(z uint64) uint64 {
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
