@@ -74,7 +74,7 @@ type TaskResult struct {
 	Digest string `json:"digest,omitempty"`
 	// Confusion counts records by true class and predicted class (evaluate).
 	Confusion [][]int `json:"confusion,omitempty"`
-	// Steps is the time of training steps alone, without loading and storing.
+	// StepTime is the time of training steps alone, without loading and storing.
 	StepTime time.Duration `json:"step_time_ns,omitempty"`
 
 	Probe *Probe `json:"probe,omitempty"`
@@ -106,6 +106,8 @@ type Probe struct {
 	// Package is the resident memory of a worker that has done all a worker
 	// does once, on a tiny model: programs, runtime, connections, buffers.
 	Package Bytes `json:"package_bytes"`
+	// Held is what the probe itself took on top of Package.
+	Held Bytes `json:"held_bytes"`
 	// FLOPS is the rate of a training step in floating point operations a
 	// second, one thread.
 	FLOPS float64 `json:"flops"`

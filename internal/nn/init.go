@@ -4,14 +4,24 @@ package nn
 
 import "math"
 
-// Init sets weights to Glorot-uniform values (Keras's default: uniform in
-// ±sqrt(6 / (fan in + fan out))), biases and moments to zero. Each value depends
-// on the seed, the index of its tensor in Spec.Params and its own index alone.
+// Init sets the weights as [InitWeights] does, and the moments to zero.
 func (in *Instance) Init(seed uint64) {
 	clear(in.m)
 	clear(in.v)
-	for i, p := range in.program.params {
-		w := p.of(in.weights)
+	initWeights(in.program.params, seed, in.weights)
+}
+
+// InitWeights fills the flat vector of a model's parameters, ParamCount long,
+// with what training starts from: Glorot-uniform weights (Keras's default:
+// uniform in ±sqrt(6 / (fan in + fan out))) and zero biases. Each value depends
+// on the seed, the index of its tensor in Spec.Params and its own index alone.
+func InitWeights(spec Spec, seed uint64, weights []float32) {
+	initWeights(spec.Params(), seed, weights)
+}
+
+func initWeights(params []Param, seed uint64, weights []float32) {
+	for i, p := range params {
+		w := p.of(weights)
 		if len(p.Shape) == 1 {
 			clear(w)
 			continue

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"disdel/internal/job"
 )
@@ -118,6 +119,25 @@ func rate(flops int64, perSecond float64) float64 {
 	return float64(flops) / perSecond
 }
 
+// Check says whether what the user fixed is within the platform's limits, which
+// is known before anything is measured.
+func Check(spec job.Spec, limits job.Limits) error {
+	if spec.Memory > 0 {
+		if err := fixedMemory(spec.Memory, "", 0, limits); err != nil {
+			return err
+		}
+	}
+	return checkTimeout(cmp.Or(spec.Timeout, limits.TimeoutDefault), limits)
+}
+
+func checkTimeout(timeout time.Duration, limits job.Limits) error {
+	if timeout < limits.TimeoutMin || limits.TimeoutMax > 0 && timeout > limits.TimeoutMax {
+		return &Infeasible{"timeout", int64(timeout), int64(limits.TimeoutMax), fmt.Sprintf(
+			"a timeout of %v is outside the platform's %v to %v; change --timeout", timeout, limits.TimeoutMin, limits.TimeoutMax)}
+	}
+	return nil
+}
+
 // fit chooses memory, time limit and containers within limits.
 func fit(r *job.Resources, spec job.Spec, limits job.Limits, want int) error {
 	step := max(limits.MemoryStep, 1)
@@ -140,9 +160,8 @@ func fit(r *job.Resources, spec job.Spec, limits job.Limits, want int) error {
 			r.Memory, limits.PoolMemory, r.Memory-limits.PoolMemory)}
 	}
 	r.Timeout = cmp.Or(spec.Timeout, limits.TimeoutDefault)
-	if r.Timeout < limits.TimeoutMin || limits.TimeoutMax > 0 && r.Timeout > limits.TimeoutMax {
-		return &Infeasible{"timeout", int64(r.Timeout), int64(limits.TimeoutMax), fmt.Sprintf(
-			"a timeout of %v is outside the platform's %v to %v; change --timeout", r.Timeout, limits.TimeoutMin, limits.TimeoutMax)}
+	if err := checkTimeout(r.Timeout, limits); err != nil {
+		return err
 	}
 	r.Budget = r.Timeout / budgetShare
 	containers(r, spec, limits, want)

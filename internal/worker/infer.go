@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"disdel/internal/data/shard"
+	"disdel/internal/job"
+	"disdel/internal/nn"
+	"disdel/internal/nn/safetensors"
+)
+
+// counts is what inference over some shards found. The losses are kept by
+// shard, so that their total does not depend on how shards are divided among
+// invocations.
+type counts struct {
+	Records   int       `json:"records"`
+	Losses    []float64 `json:"losses"`
+	Confusion [][]int   `json:"confusion"`
+}
+
+// maxCountsBytes bounds a stored counts object: 1,000 classes squared as text.
+const maxCountsBytes = 8 << 20
+
+func newConfusion(classes int) [][]int {
+	cells := make([]int, classes*classes)
+	rows := make([][]int, classes)
+	for i := range rows {
+		rows[i] = cells[i*classes : (i+1)*classes]
+	}
+	return rows
+}
+
+func checkInfer(task job.Task) error {
+	d := task.Dataset
+	switch {
+	case d == nil || d.Classes < 1 || d.ShardRecords < 1:
+		return fmt.Errorf("%w: no data set", errTask)
+	case task.Job.Validate() != nil:
+		return fmt.Errorf("%w: %w", errTask, task.Job.Validate())
+	}
+	return nil
+}
+
+// infer runs a model over the test shards ShardFrom to ShardTo and stores what
+// it counted.
+func (w *Worker) infer(ctx context.Context, task job.Task) (result job.TaskResult, err error) {
+	if err := checkInfer(task); err != nil {
+		return result, err
+	}
+	d := *task.Dataset
+	if task.ShardFrom < 0 || task.ShardTo <= task.ShardFrom || task.ShardTo > d.Shards(job.TestPart) || task.Batch < 1 {
+		return result, fmt.Errorf("%w: test shards %d to %d of %d, batch %d",
+			errTask, task.ShardFrom, task.ShardTo, d.Shards(job.TestPart), task.Batch)
+	}
+	instance, arena, err := w.loadModel(ctx, task.Model, d, task.Batch)
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, arena.Close()) }()
+
+	found := counts{Confusion: newConfusion(d.Classes)}
+	for index := task.ShardFrom; index < task.ShardTo; index++ {
+		loss, err := w.inferShard(ctx, instance, d, index, task.Batch, &found)
+		if err != nil {
+			return result, err
+		}
+		found.Losses = append(found.Losses, loss)
+		result.LossSum += loss
+	}
+	result.Records = found.Records
+	raw, err := json.Marshal(found)
+	if err != nil {
+		return result, fmt.Errorf("counts: %w", err)
+	}
+	_, err = w.store.PutIfAbsent(ctx, job.Keys{Job: task.Job}.Counts(task.Piece), func(out io.Writer) error {
+		_, err := out.Write(raw)
+		return err
+	})
+	return result, err
+}
+
+func (w *Worker) inferShard(ctx context.Context, instance *nn.Instance, d job.Dataset, index, batch int, found *counts) (loss float64, err error) {
+	records := min(d.ShardRecords, d.Test-index*d.ShardRecords)
+	stream, err := shard.NewStream(shard.StreamSpec{
+		Pieces:        []shard.Piece{{Shard: index, From: 0, To: records}},
+		RecordBytes:   int(d.RecordBytes()),
+		InOrder:       true,
+		Batch:         batch,
+		StepsPerEpoch: (records + batch - 1) / batch,
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errTask, err)
+	}
+	load := w.loader(d, job.TestPart)
+	for done := 0; done < records; {
+		b, err := stream.Next(ctx, load)
+		if err != nil {
+			return 0, err
+		}
+		sum, predicted, err := instance.Evaluate(b.Pixels, b.Labels, d.Scale)
+		if err != nil {
+			return 0, fmt.Errorf("evaluate %s shard %d: %w", d.Name, index, err)
+		}
+		loss += sum
+		for i, label := range b.Labels {
+			found.Confusion[label][predicted[i]]++
+		}
+		found.Records += b.Len()
+		done += b.Len()
+	}
+	return loss, nil
+}
+
+// loadModel reads a model file into an instance for inference. The caller
+// closes the arena.
+func (w *Worker) loadModel(ctx context.Context, key string, d job.Dataset, batch int) (_ *nn.Instance, arena *nn.Arena, err error) {
+	object, err := w.store.Get(ctx, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, object.Close()) }()
+	reader, err := safetensors.NewReader(object)
+	if err != nil {
+		return nil, nil, fmt.Errorf("model %s: %w", key, err)
+	}
+	header := reader.Header()
+	spec, err := nn.ParseSpec([]byte(header.Metadata[metaModel]))
+	if err != nil {
+		return nil, nil, fmt.Errorf("model %s: metadata %s: %w", key, metaModel, err)
+	}
+	if in := spec.Input; in.H != d.Height || in.W != d.Width || in.C != d.Channels || spec.Classes != d.Classes {
+		return nil, nil, fmt.Errorf("%w: model %s takes %v and knows %d classes; %s has %dx%dx%d and %d",
+			errTask, key, in, spec.Classes, d.Name, d.Height, d.Width, d.Channels, d.Classes)
+	}
+	params := spec.Params()
+	if err := checkTensors(header.Tensors, params, ""); err != nil {
+		return nil, nil, fmt.Errorf("model %s: %w", key, err)
+	}
+	program, err := nn.Compile(spec, nn.Config{Batch: batch})
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", errTask, err)
+	}
+	arena, err = nn.NewArena(int(program.Sizes().Total))
+	if err != nil {
+		return nil, nil, err
+	}
+	instance, err := program.Bind(arena.Bytes(), w.cfg.Kernels)
+	if err == nil {
+		s := state{key: key, reader: reader, params: params}
+		if err = s.readGroup(instance.Weights()); err == nil {
+			err = s.finish()
+		}
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, arena.Close())
+	}
+	return instance, arena, nil
+}
+
+// evaluate merges what the infer tasks counted.
+func (w *Worker) evaluate(ctx context.Context, task job.Task) (job.TaskResult, error) {
+	if err := checkInfer(task); err != nil {
+		return job.TaskResult{}, err
+	}
+	classes := task.Dataset.Classes
+	result := job.TaskResult{Confusion: newConfusion(classes)}
+	for piece := range task.Pieces {
+		key := job.Keys{Job: task.Job}.Counts(piece)
+		raw, err := w.readAll(ctx, key, maxCountsBytes)
+		if err != nil {
+			return job.TaskResult{}, err
+		}
+		var c counts
+		if err := json.Unmarshal(raw, &c); err != nil {
+			return job.TaskResult{}, fmt.Errorf("counts %s: %w", key, err)
+		}
+		if len(c.Confusion) != classes {
+			return job.TaskResult{}, fmt.Errorf("counts %s: %d classes; want %d", key, len(c.Confusion), classes)
+		}
+		for i, row := range c.Confusion {
+			if len(row) != classes {
+				return job.TaskResult{}, fmt.Errorf("counts %s: class %d has %d columns; want %d", key, i, len(row), classes)
+			}
+			for j, count := range row {
+				result.Confusion[i][j] += count
+			}
+		}
+		for _, loss := range c.Losses {
+			result.LossSum += loss
+		}
+		result.Records += c.Records
+	}
+	if result.Records != task.Dataset.Test {
+		return job.TaskResult{}, fmt.Errorf("evaluate %s: %d records were counted; the test part has %d",
+			task.Dataset.Name, result.Records, task.Dataset.Test)
+	}
+	return result, nil
+}

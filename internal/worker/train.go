@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"disdel/internal/data/shard"
+	"disdel/internal/job"
+	"disdel/internal/nn"
+)
+
+// train takes a replica's steps From to To, which lie in one round, and stores
+// the state it reached.
+func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResult, err error) {
+	t, err := w.training(ctx, task)
+	if err != nil {
+		return result, err
+	}
+	n := t.plan
+	roundEnd := n.RoundEnd(task.From / n.RoundSteps)
+	if task.Replica < 0 || task.Replica >= n.Replicas || task.From < 0 || task.To <= task.From || task.To > roundEnd {
+		return result, fmt.Errorf("%w: replica %d, steps %d to %d; the plan has %d replicas and this round ends at step %d",
+			errTask, task.Replica, task.From, task.To, n.Replicas, roundEnd)
+	}
+	optimizer := nn.Adam(n.Local.LearningRate)
+	optimizer.Beta1, optimizer.Beta2, optimizer.Epsilon = n.Local.Beta1, n.Local.Beta2, n.Local.Epsilon
+	program, err := nn.Compile(t.model, nn.Config{Batch: n.LocalBatch, Train: true, Optimizer: optimizer})
+	if err != nil {
+		return result, fmt.Errorf("%w: %w", errTask, err)
+	}
+	arena, err := nn.NewArena(int(program.Sizes().Total))
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, arena.Close()) }()
+	instance, err := program.Bind(arena.Bytes(), w.cfg.Kernels)
+	if err != nil {
+		return result, err
+	}
+	if err := w.restore(ctx, t, task, instance); err != nil {
+		return result, err
+	}
+	if result, err = w.steps(ctx, t, task, instance); err != nil {
+		return result, err
+	}
+	m, v := instance.Moments()
+	return result, w.putTensors(ctx, t.keys.Replica(task.Replica, result.Step), t.stateMeta(result.Step), slices.Concat(
+		tensors(t.params, "", instance.Weights()),
+		tensors(t.params, prefixM, m),
+		tensors(t.params, prefixV, v)))
+}
+
+// restore brings an instance to the state at task.From: the seed's at step 0,
+// the average at the start of a later round, else the replica's own.
+func (w *Worker) restore(ctx context.Context, t *training, task job.Task, instance *nn.Instance) (err error) {
+	if task.From == 0 {
+		instance.Init(t.plan.Seed)
+		return nil
+	}
+	prefixes := []string{"", prefixM, prefixV}
+	key := t.keys.Replica(task.Replica, task.From)
+	if task.From%t.plan.RoundSteps == 0 {
+		key = t.keys.Global(task.From)
+		prefixes = append(prefixes, prefixOuter)
+	}
+	s, err := w.openState(ctx, t, key, task.From, prefixes...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	m, v := instance.Moments()
+	for _, group := range [][]float32{instance.Weights(), m, v} {
+		if err := s.readGroup(group); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Worker) steps(ctx context.Context, t *training, task job.Task, instance *nn.Instance) (job.TaskResult, error) {
+	n := t.plan
+	stream, err := shard.NewStream(shard.StreamSpec{
+		Pieces:        shard.Pieces(n.Dataset.Train, n.Dataset.ShardRecords, n.Replicas, task.Replica),
+		RecordBytes:   int(n.Dataset.RecordBytes()),
+		Seed:          n.Seed,
+		Replica:       task.Replica,
+		Batch:         n.LocalBatch,
+		StepsPerEpoch: n.StepsPerEpoch,
+	})
+	if err != nil {
+		return job.TaskResult{}, fmt.Errorf("%w: %w", errTask, err)
+	}
+	if err := stream.Seek(task.From); err != nil {
+		return job.TaskResult{}, fmt.Errorf("%w: %w", errTask, err)
+	}
+	load := w.loader(n.Dataset, job.TrainPart)
+
+	var result job.TaskResult
+	loop := newSlice(task.From, task.To, task.Budget, time.Now())
+	for loop.decide() == takeStep {
+		if err := ctx.Err(); err != nil {
+			return job.TaskResult{}, err
+		}
+		batch, err := stream.Next(ctx, load)
+		if err != nil {
+			return job.TaskResult{}, err
+		}
+		if batch.Len() > 0 {
+			began := time.Now()
+			loss, err := instance.Step(batch.Pixels, batch.Labels, n.Dataset.Scale, loop.next+1)
+			if err != nil {
+				return job.TaskResult{}, stepError(err, task, loop.next, n)
+			}
+			result.StepTime += time.Since(began)
+			result.LossSum += loss * float64(batch.Len())
+			result.Records += batch.Len()
+		}
+		loop = loop.stepped(time.Now())
+	}
+	result.Step = loop.next
+	if loop.decide() == handOver {
+		result.Reason = job.NeedTime
+	}
+	return result, nil
+}
+
+func stepError(err error, task job.Task, step int, n job.Numerics) error {
+	if errors.Is(err, nn.ErrNonFinite) {
+		return fmt.Errorf("%w in step %d (epoch %d) of replica %d: lower the learning rate from %g; %w",
+			errNonFinite, step, step/n.StepsPerEpoch, task.Replica, n.Local.LearningRate, err)
+	}
+	return fmt.Errorf("step %d of replica %d: %w", step, task.Replica, err)
+}
+
+// loader reads pieces of a data set's part from the store.
+func (w *Worker) loader(d job.Dataset, part job.Part) shard.LoadFunc {
+	return func(ctx context.Context, p shard.Piece, window *shard.Window) (err error) {
+		key := d.ShardKey(part, p.Shard)
+		object, err := w.store.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, object.Close()) }()
+		reader, err := shard.NewReader(object)
+		if err != nil {
+			return fmt.Errorf("shard %s: %w", key, err)
+		}
+		if h := reader.Header; h.H != d.Height || h.W != d.Width || h.C != d.Channels || h.Classes != d.Classes {
+			return fmt.Errorf("shard %s: holds %dx%dx%d records of %d classes; want %dx%dx%d and %d: %w",
+				key, h.H, h.W, h.C, h.Classes, d.Height, d.Width, d.Channels, d.Classes, shard.ErrFormat)
+		}
+		if err := reader.ReadRange(p.From, p.To, window); err != nil {
+			return fmt.Errorf("shard %s: %w", key, err)
+		}
+		return nil
+	}
+}
