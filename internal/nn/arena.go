@@ -13,10 +13,14 @@ type Arena struct {
 	unmap func() error
 }
 
+// maxArenaBytes is more than any program can use on the machines this is for.
+// Without a bound the fallback below would end the process.
+const maxArenaBytes = 1 << 40
+
 // NewArena returns an arena of n > 0 zero bytes, aligned to 64 bytes at least.
 func NewArena(n int) (*Arena, error) {
-	if n <= 0 {
-		return nil, fmt.Errorf("nn: arena of %d bytes", n)
+	if n <= 0 || int64(n) > maxArenaBytes {
+		return nil, fmt.Errorf("%w: arena of %d bytes, not in 1..%d", ErrInput, n, int64(maxArenaBytes))
 	}
 	b, unmap, err := mapBytes(n)
 	if err != nil {

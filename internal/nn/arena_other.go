@@ -4,17 +4,10 @@
 
 package nn
 
-import (
-	"math"
-	"syscall"
-	"unsafe"
-)
+import "unsafe"
 
 // mapBytes falls back to the Go heap: right, but counted by the collector.
 func mapBytes(n int) ([]byte, func() error, error) {
-	if n > math.MaxInt-alignment {
-		return nil, nil, syscall.ENOMEM
-	}
 	b := make([]byte, n+alignment)
 	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (alignment - 1)
 	return b[skip : skip+n], func() error { return nil }, nil

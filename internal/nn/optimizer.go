@@ -3,6 +3,7 @@
 package nn
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -11,6 +12,9 @@ import (
 
 // KindAdam is the one kind of optimizer there is.
 const KindAdam = "adam"
+
+// ErrOptimizer is wrapped by every error about an optimizer's fields.
+var ErrOptimizer = errors.New("nn: bad optimizer")
 
 // Optimizer says how a gradient changes the weights. Adam follows Keras:
 //
@@ -38,7 +42,7 @@ func Adam(learningRate float64) Optimizer {
 // (0, 1e6], Beta1 and Beta2 in [0, 1).
 func (o Optimizer) Validate() error {
 	if o.Kind != KindAdam {
-		return fmt.Errorf("nn: optimizer kind %.40q, known is %q", o.Kind, KindAdam)
+		return fmt.Errorf("%w: kind %.40q, known is %q", ErrOptimizer, o.Kind, KindAdam)
 	}
 	// The comparisons are written so that NaN fails them.
 	for _, f := range []struct {
@@ -52,7 +56,7 @@ func (o Optimizer) Validate() error {
 		{"epsilon", o.Epsilon, o.Epsilon > 0 && o.Epsilon <= 1e6},
 	} {
 		if !f.ok {
-			return fmt.Errorf("nn: optimizer %s: %s %v is out of range", o.Kind, f.name, f.value)
+			return fmt.Errorf("%w: %s: %s %v is out of range", ErrOptimizer, o.Kind, f.name, f.value)
 		}
 	}
 	return nil

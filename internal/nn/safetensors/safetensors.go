@@ -4,11 +4,26 @@ package safetensors
 
 import (
 	"errors"
-	"io"
+	"fmt"
+	"math"
 )
 
-// MaxHeaderBytes bounds the JSON header, padding included.
-const MaxHeaderBytes = 1 << 20
+// Limits of a file, for reading and writing.
+const (
+	// MaxHeaderBytes bounds the JSON header, padding included.
+	MaxHeaderBytes = 1 << 20
+	// MaxDimensions bounds the dimensions of a tensor.
+	MaxDimensions = 16
+	// MaxDataBytes bounds the data of all tensors.
+	MaxDataBytes = 1 << 40
+)
+
+const (
+	dtype       = "F32"
+	metadataKey = "__metadata__"
+	// chunkBytes is the buffer between values and bytes.
+	chunkBytes = 32 << 10
+)
 
 // ErrFormat is wrapped by every error about bytes that are not a valid file
 // and about tensors that cannot be written as one.
@@ -23,7 +38,8 @@ type Tensor struct {
 
 // Info describes one tensor of a file.
 type Info struct {
-	Name  string
+	Name string
+	// Shape is empty for a scalar.
 	Shape []int
 	// Len is the number of float32 values, the product of Shape.
 	Len int
@@ -37,45 +53,29 @@ type Header struct {
 	Tensors []Info
 }
 
-// Write writes a file: the tensors in the given order, metadata keys sorted, so
-// that equal arguments give equal bytes. It streams through a small buffer.
-func Write(w io.Writer, meta map[string]string, tensors []Tensor) error {
-	return errors.New("safetensors: not implemented")
-}
-
-// Size returns the bytes that Write writes for these arguments. Data is not
-// looked at.
-func Size(meta map[string]string, tensors []Tensor) (int64, error) {
-	return 0, errors.New("safetensors: not implemented")
-}
-
-// Reader reads one file from a stream. It is used by one goroutine at a time.
-type Reader struct {
-	header Header
-}
-
-// NewReader reads and validates the header. It reads no byte beyond it.
-func NewReader(r io.Reader) (*Reader, error) {
-	return nil, errors.New("safetensors: not implemented")
-}
-
-// Header returns the header; the caller must not change it.
-func (r *Reader) Header() Header { return r.header }
-
-// ReadNext reads the next tensor of Header().Tensors into dst, whose length
-// must be the tensor's. After the last tensor it returns io.EOF if the stream
-// ends there, and ErrFormat if more data follows.
-func (r *Reader) ReadNext(dst []float32) error {
-	return errors.New("safetensors: not implemented")
-}
-
-// Skip passes over the next tensor.
-func (r *Reader) Skip() error {
-	return errors.New("safetensors: not implemented")
-}
-
-// Finish checks that all tensors have been read or skipped and that the
-// stream ends after them.
-func (r *Reader) Finish() error {
-	return errors.New("safetensors: not implemented")
+// product returns the number of values of a shape.
+func product(shape []int) (int, error) {
+	if len(shape) > MaxDimensions {
+		return 0, fmt.Errorf("%d dimensions, more than %d", len(shape), MaxDimensions)
+	}
+	n, zero := int64(1), false
+	for _, d := range shape {
+		if d < 0 {
+			return 0, fmt.Errorf("dimension %d is negative", d)
+		}
+		zero = zero || d == 0
+	}
+	if zero {
+		return 0, nil
+	}
+	for _, d := range shape {
+		if int64(d) > MaxDataBytes/4/n {
+			return 0, fmt.Errorf("shape %v has more than %d values", shape, int64(MaxDataBytes/4))
+		}
+		n *= int64(d)
+	}
+	if n > math.MaxInt/4 { // where int has 32 bits
+		return 0, fmt.Errorf("shape %v does not fit this platform", shape)
+	}
+	return int(n), nil
 }

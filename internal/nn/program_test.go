@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nn
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"disdel/internal/nn/kernel"
+)
+
+// The figures of the engine's budget: a change here is a change of every plan.
+func TestSizesArePinned(t *testing.T) {
+	for _, c := range []struct {
+		in    Shape
+		train bool
+		want  Sizes
+		flops FLOPs
+	}{
+		{
+			Shape{28, 28, 1}, true,
+			Sizes{1388608, 2777216, 1388608, 1950208, 6784, 7511424},
+			FLOPs{69304320, 113688576},
+		},
+		{
+			Shape{28, 28, 1}, false,
+			Sizes{1388608, 0, 0, 1931264, 6784, 3326656},
+			FLOPs{69304320, 0},
+		},
+		{
+			Shape{32, 32, 3}, true,
+			Sizes{1849664, 3699328, 1849664, 3109376, 7808, 10515840},
+			FLOPs{158597120, 217661440},
+		},
+	} {
+		p, err := Compile(named(t, "cnn", c.in, 10), Config{Batch: 64, Train: c.train, Optimizer: Adam(1e-3)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Sizes() != c.want || p.FLOPs() != c.flops {
+			t.Errorf("%v train=%v: %+v, %+v", c.in, c.train, p.Sizes(), p.FLOPs())
+		}
+	}
+}
+
+// specs draws small valid models.
+func specs() *rapid.Generator[Spec] {
+	return rapid.Custom(func(t *rapid.T) Spec {
+		draw := func(name string, lo, hi int) int { return rapid.IntRange(lo, hi).Draw(t, name) }
+		s := Spec{
+			Name:    "random",
+			Input:   Shape{draw("h", 1, 9), draw("w", 1, 9), draw("c", 1, 3)},
+			Classes: draw("classes", 2, 6),
+		}
+		at := s.Input
+		for range draw("layers", 0, 7) {
+			l := Layer{Kind: rapid.SampledFrom([]string{KindConv2D, KindReLU, KindMaxPool, KindFlatten, KindDense}).Draw(t, "kind")}
+			switch l.Kind {
+			case KindConv2D:
+				l.Filters, l.Kernel = draw("filters", 1, 6), draw("kernel", 1, 3)
+			case KindMaxPool:
+				l.Pool = draw("pool", 1, 3)
+			case KindDense:
+				l.Units = draw("units", 1, 9)
+			}
+			if out, _, err := l.apply(at); err == nil {
+				s.Layers, at = append(s.Layers, l), out
+			}
+		}
+		s.Layers = append(s.Layers, Layer{Kind: KindFlatten}, Layer{Kind: KindDense, Units: s.Classes})
+		return s
+	})
+}
+
+// Sharing bytes must not show: a program whose buffers overlap nowhere gives
+// the same bits, and is never smaller.
+func TestPropertySharingDoesNotShow(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		spec := specs().Draw(t, "spec")
+		if err := spec.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		cfg := Config{Batch: rapid.IntRange(1, 5).Draw(t, "batch"), Optimizer: Adam(1e-2)}
+		cfg.Train = rapid.Bool().Draw(t, "train")
+		x, y := records(spec, cfg.Batch, rapid.Uint64().Draw(t, "data"))
+		var want []uint32
+		var total int64
+		for _, share := range []bool{true, false} {
+			p, err := compile(spec, cfg, share)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkSizes(t, p)
+			if total > p.Sizes().Total {
+				t.Fatalf("sharing costs %d bytes", total-p.Sizes().Total)
+			}
+			total = p.Sizes().Total
+			arena := alignedBytes(int(total))
+			for i := range arena {
+				arena[i] = 0xff
+			}
+			in, err := p.Bind(arena, kernel.Generic())
+			if err != nil {
+				t.Fatal(err)
+			}
+			in.Init(1)
+			for step := 1; cfg.Train && step <= 2; step++ {
+				if _, err := in.Step(x, y, scale, step); err != nil {
+					t.Fatal(err)
+				}
+			}
+			logits, err := in.Predict(x, cfg.Batch, scale)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := slices.Concat(state(in), bits(logits))
+			if want == nil {
+				want = got
+			} else if !slices.Equal(got, want) {
+				t.Fatal("sharing changes the result")
+			}
+		}
+	})
+}
+
+func checkSizes(t *rapid.T, p *Program) {
+	s := p.Sizes()
+	terms := []int64{s.Weights, s.Moments, s.Gradients, s.Activations, s.Workspace}
+	sum := int64(0)
+	for _, term := range terms {
+		if term < 0 || term%alignment != 0 {
+			t.Fatalf("%+v: not aligned", s)
+		}
+		sum += term
+	}
+	if sum != s.Total {
+		t.Fatalf("%+v: terms do not add up", s)
+	}
+	if count := int64(p.Spec().ParamCount()); s.Weights != align(4*count) {
+		t.Fatalf("%+v: weights of %d parameters", s, count)
+	}
+	if s.Moments != 0 != p.Config().Train || s.Gradients != 0 != p.Config().Train {
+		t.Fatalf("%+v: train is %v", s, p.Config().Train)
+	}
+	at := 0
+	for _, q := range p.Spec().Params() {
+		n := 1
+		for _, d := range q.Shape {
+			n *= d
+		}
+		if q.Offset != at || q.Len != n {
+			t.Fatalf("%+v: not at %d", q, at)
+		}
+		at += n
+	}
+}
+
+// The result of every random model is that of the plainest forward pass.
+func TestPropertyForwardMatchesTwin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		spec := specs().Draw(t, "spec")
+		p, err := Compile(spec, Config{Batch: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := p.Bind(alignedBytes(int(p.Sizes().Total)), kernel.Generic())
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.Init(rapid.Uint64().Draw(t, "seed"))
+		x, _ := records(spec, 3, rapid.Uint64().Draw(t, "data"))
+		logits, err := in.Predict(x, 3, scale)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size := spec.Input.Elements()
+		for r := range 3 {
+			for c, want := range twin(spec, wide(in.Weights()), x[r*size:][:size]) {
+				if d := float64(logits[r*spec.Classes+c]) - want; d > 1e-4 || d < -1e-4 {
+					t.Fatalf("record %d class %d: %v, want %v", r, c, logits[r*spec.Classes+c], want)
+				}
+			}
+		}
+	})
+}
+
+func TestBindRefuses(t *testing.T) {
+	p, err := Compile(named(t, "mlp", Shape{2, 2, 1}, 3), Config{Batch: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := int(p.Sizes().Total)
+	b := alignedBytes(n + 64)
+	for name, c := range map[string]struct {
+		arena []byte
+		set   kernel.Set
+	}{
+		"short":     {b[:n-1], kernel.Generic()},
+		"unaligned": {b[4:], kernel.Generic()},
+		"no set":    {b, kernel.Set{}},
+		"nil":       {nil, kernel.Generic()},
+	} {
+		if _, err := p.Bind(c.arena, c.set); !errors.Is(err, ErrInput) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestArena(t *testing.T) {
+	for _, n := range []int{0, -1, math.MaxInt} {
+		if _, err := NewArena(n); !errors.Is(err, ErrInput) {
+			t.Errorf("arena of %d bytes: %v", n, err)
+		}
+	}
+	for _, n := range []int{1, 64, 4097, 1 << 20} {
+		a, err := NewArena(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := a.Bytes()
+		if len(b) != n || cap(b) != n || b[0] != 0 || b[n-1] != 0 {
+			t.Errorf("%d bytes: %d of %d", n, len(b), cap(b))
+		}
+		b[n-1] = 1
+		for range 2 {
+			if err := a.Close(); err != nil || a.Bytes() != nil {
+				t.Errorf("close: %v", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nn
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"testing"
+
+	"disdel/internal/nn/kernel"
+)
+
+// bits returns the values' bits, so that NaN equals itself.
+func bits(v []float32) []uint32 {
+	u := make([]uint32, len(v))
+	for i, a := range v {
+		u[i] = math.Float32bits(a)
+	}
+	return u
+}
+
+// state returns the bits of weights and both moments.
+func state(in *Instance) []uint32 {
+	m, v := in.Moments()
+	return slices.Concat(bits(in.Weights()), bits(m), bits(v))
+}
+
+// train takes steps on the same records.
+func train(t testing.TB, in *Instance, x []byte, y []uint16, steps int) (loss float64) {
+	t.Helper()
+	for i := 1; i <= steps; i++ {
+		var err error
+		if loss, err = in.Step(x, y, scale, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return loss
+}
+
+func TestOverfitsOneBatch(t *testing.T) {
+	for _, name := range Names() {
+		spec := named(t, name, Shape{8, 8, 1}, 10)
+		in := bind(t, spec, Config{Batch: 16, Train: true, Optimizer: Adam(3e-3)})
+		in.Init(1)
+		x, y := records(spec, 16, 1)
+		train(t, in, x, y, 150)
+		sum, predicted, err := in.Evaluate(x, y, scale)
+		if err != nil || sum > 0.05*16 || !slices.Equal(predicted, y) {
+			t.Errorf("%s: loss %v, predicted %v of %v, %v", name, sum/16, predicted, y, err)
+		}
+	}
+}
+
+func TestPartialBatchEqualsSmallerProgram(t *testing.T) {
+	spec := named(t, "cnn", Shape{9, 8, 2}, 5)
+	x, y := records(spec, 3, 4)
+	var want []uint32
+	for _, batch := range []int{3, 8} {
+		in := bind(t, spec, Config{Batch: batch, Train: true, Optimizer: Adam(1e-3)})
+		in.Init(2)
+		if batch == 8 { // leave other values in the unused records
+			fx, fy := records(spec, 8, 77)
+			train(t, in, fx, fy, 1)
+			in.Init(2)
+		}
+		train(t, in, x, y, 3)
+		if want == nil {
+			want = state(in)
+		} else if !slices.Equal(state(in), want) {
+			t.Error("a partial batch differs from a full one of the same records")
+		}
+	}
+}
+
+// A gradient is a sum in record order: two halves, one after the other, are the
+// whole, bit for bit.
+func TestGradientContinuesOverParts(t *testing.T) {
+	spec := gradientModels(t)[10]
+	x, y := records(spec, 7, 4)
+	in := bind(t, spec, Config{Batch: 7, Train: true, Optimizer: Adam(1e-3)})
+	in.Init(2)
+	size := spec.Input.Elements()
+	part := func(lo, hi int) {
+		in.forward(x[lo*size:hi*size], hi-lo, scale)
+		in.backward(y[lo:hi], 1.0/7)
+	}
+	clear(in.gradients)
+	part(0, 7)
+	want := bits(in.gradients)
+	clear(in.gradients)
+	part(0, 2)
+	part(2, 3)
+	part(3, 7)
+	if !slices.Equal(bits(in.gradients), want) {
+		t.Error("parts do not add up to the whole")
+	}
+}
+
+func TestSameSeedSameBytes(t *testing.T) {
+	spec := named(t, "cnn", Shape{8, 8, 1}, 10)
+	x, y := records(spec, 8, 1)
+	run := func(seed uint64) []uint32 {
+		in := bind(t, spec, Config{Batch: 8, Train: true, Optimizer: Adam(1e-3)})
+		in.Init(seed)
+		train(t, in, x, y, 5)
+		return state(in)
+	}
+	if !slices.Equal(run(1), run(1)) {
+		t.Error("one seed, two results")
+	}
+	if slices.Equal(run(1), run(2)) {
+		t.Error("two seeds, one result")
+	}
+}
+
+// The first values of a seed are part of what a job promises to repeat.
+func TestInitIsPinned(t *testing.T) {
+	in := bind(t, named(t, "cnn", Shape{8, 8, 1}, 10), Config{Batch: 1})
+	in.Init(42)
+	p := in.Program().Spec().Params()
+	for i, want := range [][]float32{
+		{-0.08728292, -0.042617474, -0.10541863},
+		{-0.09917629, -0.0212417, -0.077763766},
+	} {
+		if got := p[2*i].of(in.Weights())[:3]; !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", p[2*i].Name, got, want)
+		}
+	}
+	for _, p := range p {
+		low, high, sum := float32(0), float32(0), 0.0
+		for _, v := range p.of(in.Weights()) {
+			low, high, sum = min(low, v), max(high, v), sum+float64(v)
+		}
+		if len(p.Shape) == 1 {
+			if low != 0 || high != 0 {
+				t.Errorf("%s is not zero", p.Name)
+			}
+			continue
+		}
+		d := len(p.Shape)
+		limit := math.Sqrt(6 / float64(p.Len/p.Shape[d-1]+p.Len/p.Shape[d-2]))
+		mean := sum / float64(p.Len) / limit * math.Sqrt(3*float64(p.Len)) // in standard deviations
+		if float64(high) > limit || float64(-low) > limit || float64(high-low) < 1.9*limit || math.Abs(mean) > 4 {
+			t.Errorf("%s: from %v to %v with limit %v, mean off by %.1f deviations", p.Name, low, high, limit, mean)
+		}
+	}
+}
+
+func TestArenaUsedExactly(t *testing.T) {
+	for _, spec := range gradientModels(t) {
+		for _, training := range []bool{true, false} {
+			p, err := Compile(spec, Config{Batch: 5, Train: training, Optimizer: Adam(1e-3)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			x, y := records(spec, 5, 6)
+			total := int(p.Sizes().Total)
+			run := func(fill byte) []uint32 {
+				arena := alignedBytes(total + 256)
+				for i := range arena {
+					arena[i] = fill // 0xff: NaN everywhere
+				}
+				in, err := p.Bind(arena, kernel.Generic())
+				if err != nil {
+					t.Fatal(err)
+				}
+				in.Init(1)
+				if training {
+					train(t, in, x, y, 3)
+				}
+				logits, err := in.Predict(x[:4*spec.Input.Elements()], 4, scale)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := slices.Concat(state(in), bits(logits))
+				for i, b := range arena[total:] {
+					if b != fill {
+						t.Fatalf("%s: byte %d past the end was written", spec.Name, i)
+					}
+				}
+				return got
+			}
+			if !slices.Equal(run(0), run(0xff)) {
+				t.Errorf("%s: what was in the arena before shows", spec.Name)
+			}
+		}
+	}
+}
+
+func TestStepAllocatesNothing(t *testing.T) {
+	for _, name := range Names() {
+		spec := named(t, name, Shape{8, 8, 1}, 10)
+		in := bind(t, spec, Config{Batch: 4, Train: true, Optimizer: Adam(1e-3)})
+		in.Init(1)
+		x, y := records(spec, 4, 1)
+		step := 0
+		n := testing.AllocsPerRun(10, func() {
+			step++
+			if _, err := in.Step(x, y, scale, step); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := in.Evaluate(x, y, scale); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := in.Predict(x, 4, scale); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+func TestBadInputIsAnErrorAndChangesNothing(t *testing.T) {
+	spec := named(t, "mlp", Shape{2, 2, 1}, 3)
+	in := bind(t, spec, Config{Batch: 4, Train: true, Optimizer: Adam(1e-3)})
+	in.Init(1)
+	x, y := records(spec, 4, 1)
+	before := state(in)
+	for name, step := range map[string]func() error{
+		"no records":     func() error { _, err := in.Step(nil, nil, scale, 1); return err },
+		"too many":       func() error { _, err := in.Step(make([]byte, 20), make([]uint16, 5), scale, 1); return err },
+		"short pixels":   func() error { _, err := in.Step(x[1:], y, scale, 1); return err },
+		"long pixels":    func() error { _, err := in.Step(x, y[1:], scale, 1); return err },
+		"label":          func() error { _, err := in.Step(x, []uint16{0, 1, 3, 0}, scale, 1); return err },
+		"step 0":         func() error { _, err := in.Step(x, y, scale, 0); return err },
+		"predict none":   func() error { _, err := in.Predict(nil, 0, scale); return err },
+		"predict less":   func() error { _, err := in.Predict(x, 3, scale); return err },
+		"negative":       func() error { _, err := in.Predict(x, -1, scale); return err },
+		"evaluate label": func() error { _, _, err := in.Evaluate(x, []uint16{0, 1, 3, 0}, scale); return err },
+	} {
+		if err := step(); !errors.Is(err, ErrInput) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if !slices.Equal(state(in), before) {
+		t.Error("weights or moments changed")
+	}
+	if _, err := bind(t, spec, Config{Batch: 4}).Step(x, y, scale, 1); !errors.Is(err, ErrNotTraining) {
+		t.Errorf("training without: %v", err)
+	}
+}
+
+func TestNonFiniteStopsBeforeTheUpdate(t *testing.T) {
+	spec := named(t, "cnn", Shape{8, 8, 1}, 4)
+	x, y := records(spec, 4, 1)
+	for i, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), 3e38} {
+		for _, p := range spec.Params() {
+			in := bind(t, spec, Config{Batch: 4, Train: true, Optimizer: Adam(1e-3)})
+			in.Init(uint64(i))
+			for j := range p.of(in.Weights()) {
+				p.of(in.Weights())[j] = bad
+			}
+			before := state(in)
+			_, err := in.Step(x, y, scale, 1)
+			// Equal huge biases of the classes leave the loss finite; then the
+			// step is an ordinary one.
+			if err == nil && bad == 3e38 {
+				continue
+			}
+			if !errors.Is(err, ErrNonFinite) || !slices.Equal(state(in), before) {
+				t.Errorf("%s = %v: %v, changed %v", p.Name, bad, err, !slices.Equal(state(in), before))
+			}
+			if _, predicted, err := in.Evaluate(x, y, scale); !errors.Is(err, ErrNonFinite) || len(predicted) != 4 {
+				t.Errorf("%s = %v: evaluate: %v", p.Name, bad, err)
+			}
+		}
+	}
+}
+
+// Moments of weights that see no gradient decay for ever; they must become
+// zero, not denormal.
+func TestMomentsFlushToZero(t *testing.T) {
+	spec := named(t, "mlp", Shape{2, 2, 1}, 3)
+	in := bind(t, spec, Config{Batch: 4, Train: true, Optimizer: Adam(1e-3)})
+	in.Init(1)
+	x, y := records(spec, 4, 1)
+	train(t, in, x, y, 1)
+	clear(x) // no pixel, no gradient of the first layer's weights
+	m, v := in.Moments()
+	first := spec.Params()[0]
+	for i := range first.of(v) {
+		first.of(v)[i] *= 1e-30
+	}
+	for i := 2; i <= 1200; i++ {
+		if _, err := in.Step(x, y, scale, i); err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range slices.Concat(m, v) {
+			if u != 0 && math.Abs(float64(u)) < 0x1p-126 {
+				t.Fatalf("step %d: moment %g", i, u)
+			}
+		}
+	}
+	if slices.ContainsFunc(first.of(m), func(u float32) bool { return u != 0 }) {
+		t.Error("moments did not decay to zero")
+	}
+}
