@@ -74,12 +74,17 @@ func (c Config) validate() error {
 		if !ok || name == "" || strings.ContainsRune(variable, 0) {
 			return fmt.Errorf("environment variable %q: want NAME=value", name)
 		}
-		if name == fdVariable {
+		if name == fdVariable || name == ownerVariable {
 			return fmt.Errorf("environment variable %s is set by the driver: leave it out", name)
 		}
 	}
 	return nil
 }
 
-// fdVariable tells the child the number of its socket.
-const fdVariable = "DISDEL_WORKER_FD"
+const (
+	// fdVariable tells the child the number of its socket.
+	fdVariable = "DISDEL_WORKER_FD"
+	// ownerVariable marks workers with their owner, so that one that outlived it
+	// can be found.
+	ownerVariable = "DISDEL_WORKER_OWNER"
+)

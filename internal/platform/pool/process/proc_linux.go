@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package process
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"disdel/internal/job"
+)
+
+// memoryFiles are a process's files in /proc, kept open: they name the process
+// and nobody who gets its number later. A file that could not be opened, or a
+// process that is gone, gives 0.
+type memoryFiles struct{ status, statm, clear *os.File }
+
+func openMemoryFiles(pid int) *memoryFiles {
+	open := func(name string, flag int) *os.File {
+		file, err := os.OpenFile(fmt.Sprintf("/proc/%d/%s", pid, name), flag, 0)
+		if err != nil {
+			return nil
+		}
+		return file
+	}
+	return &memoryFiles{open("status", os.O_RDONLY), open("statm", os.O_RDONLY), open("clear_refs", os.O_WRONLY)}
+}
+
+func (m *memoryFiles) close() {
+	for _, file := range []*os.File{m.status, m.statm, m.clear} {
+		_ = file.Close() // closing a nil file is an error without effect
+	}
+}
+
+// peak returns the high-water mark of resident memory.
+func (m *memoryFiles) peak() job.Bytes {
+	var buffer [4096]byte
+	n, _ := m.status.ReadAt(buffer[:], 0) // short reads end with an error
+	_, rest, found := bytes.Cut(buffer[:max(n, 0)], []byte("\nVmHWM:"))
+	if !found {
+		return 0
+	}
+	value, _, _ := bytes.Cut(rest, []byte(" kB"))
+	kilobytes, err := strconv.ParseInt(string(bytes.TrimSpace(value)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return job.Bytes(kilobytes) * job.KB
+}
+
+// resident returns the resident memory now.
+func (m *memoryFiles) resident() job.Bytes {
+	var buffer [256]byte
+	n, _ := m.statm.ReadAt(buffer[:], 0)
+	fields := bytes.Fields(buffer[:max(n, 0)])
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, err := strconv.ParseInt(string(fields[1]), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return job.Bytes(pages) * job.Bytes(os.Getpagesize())
+}
+
+// resetPeak makes the high-water mark start again from what is resident now.
+func (m *memoryFiles) resetPeak() {
+	_, _ = m.clear.WriteAt([]byte("5"), 0) // without it the mark is that of all calls, which is no less true
+}
+
+// closeOnExec keeps all descriptors but the standard three from children.
+func closeOnExec() {
+	if unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
+	}
+	entries, err := os.ReadDir("/proc/self/fd") // Linux before 5.11
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		if fd, err := strconv.Atoi(entry.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+}
+
+// owner identifies a process for good: its number, when it started, and where
+// the number counts.
+type owner struct {
+	pid       int
+	start     uint64 // in clock ticks since boot
+	namespace uint64
+}
+
+func (o owner) String() string { return fmt.Sprintf("%d-%d-%d", o.pid, o.start, o.namespace) }
+
+func ownerText() string { return self().String() }
+
+// self returns this process.
+func self() owner {
+	o := owner{pid: os.Getpid(), namespace: pidNamespace()}
+	_, o.start, _ = processState(o.pid) // one's own is always there
+	return o
+}
+
+func parseOwner(text string) (o owner, rest string, ok bool) {
+	parts := strings.SplitN(text, "-", 4)
+	if len(parts) < 3 {
+		return o, "", false
+	}
+	pid, err1 := strconv.Atoi(parts[0])
+	start, err2 := strconv.ParseUint(parts[1], 10, 64)
+	namespace, err3 := strconv.ParseUint(parts[2], 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil || pid <= 0 {
+		return o, "", false
+	}
+	if len(parts) == 4 {
+		rest = parts[3]
+	}
+	return owner{pid, start, namespace}, rest, true
+}
+
+func pidNamespace() uint64 {
+	var stat unix.Stat_t
+	if unix.Stat("/proc/self/ns/pid", &stat) != nil {
+		return 0
+	}
+	return stat.Ino
+}
+
+// dead reports whether the owner is certainly dead. Doubt, such as a process of
+// another user that cannot be looked at, or numbers that count elsewhere, means
+// that it lives.
+func (o owner) dead() bool {
+	if o.namespace != pidNamespace() || o.namespace == 0 {
+		return false
+	}
+	if syscall.Kill(o.pid, 0) == syscall.ESRCH {
+		return true
+	}
+	state, start, err := processState(o.pid)
+	if err != nil {
+		return false
+	}
+	return start != o.start || state == 'Z' && threadCount(o.pid) == 1
+}
+
+// processState reads the state and the start time of a process.
+func processState(pid int) (state byte, start uint64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	// The name, in parentheses, may hold anything.
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	if len(fields) < 20 {
+		return 0, 0, fmt.Errorf("/proc/%d/stat: %d fields", pid, len(fields))
+	}
+	start, err = strconv.ParseUint(string(fields[19]), 10, 64)
+	return fields[0][0], start, err
+}
+
+func threadCount(pid int) int {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return 0
+	}
+	return len(entries)
+}
+
+// sweepProcesses kills workers whose owner is dead. The kernel does that when
+// the owner dies; this is for what escaped it.
+func sweepProcesses() {
+	environments, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		return
+	}
+	for _, path := range environments {
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		killIf(pid, func() bool {
+			environment, err := os.ReadFile(path)
+			if err != nil {
+				return false
+			}
+			for _, variable := range bytes.Split(environment, []byte{0}) {
+				if text, ok := strings.CutPrefix(string(variable), ownerVariable+"="); ok {
+					o, _, ok := parseOwner(text)
+					return ok && o.dead()
+				}
+			}
+			return false
+		})
+	}
+}
+
+// killIf kills the process if it is what it should be. It is held by a
+// descriptor meanwhile, so that its number cannot become another's.
+func killIf(pid int, ours func() bool) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if ours() {
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // it may be gone
+	}
+}
