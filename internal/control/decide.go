@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"fmt"
+	"time"
+
+	"disdel/internal/job"
+	"disdel/internal/plan"
+	"disdel/internal/platform"
+)
+
+// Bounds on what is tried again.
+const (
+	// maxFailures is how often in a row a unit of work may be lost or refused by
+	// the store.
+	maxFailures = 4
+	// maxThrottled is how often in a row it may be throttled.
+	maxThrottled = 60
+	// maxRevisions is how many resource plans a job may have.
+	maxRevisions = 12
+
+	backoffFirst   = 100 * time.Millisecond
+	backoffMost    = 5 * time.Second
+	throttledPause = time.Second
+)
+
+// action is one thing for run to do. The closed set is below.
+type action interface{ isAction() }
+
+type (
+	// note appends an event and has no other effect.
+	note struct{ event Event }
+	// deploy makes the action exist, and the numerics plan readable for workers.
+	deploy struct {
+		name    string
+		memory  job.Bytes
+		timeout time.Duration
+	}
+	// invoke starts an attempt.
+	invoke struct{ invoked Invoked }
+	// publish copies the model and enters it in the store's list.
+	publish struct{}
+	// wait says when to decide again at the latest, if nothing happens before.
+	wait struct{ until time.Time }
+)
+
+func (note) isAction()    {}
+func (deploy) isAction()  {}
+func (invoke) isAction()  {}
+func (publish) isAction() {}
+func (wait) isAction()    {}
+
+func fail(format string, args ...any) []action {
+	return []action{note{Event{Finished: &Finished{Status: job.Failed, Error: fmt.Sprintf(format, args...)}}}}
+}
+
+// decide returns what to do next. It is pure: the same state and time give the
+// same actions. An empty answer means that running attempts must end first.
+func decide(s State, now time.Time) []action {
+	if s.Finished != nil {
+		return nil
+	}
+	limits, spec := s.Created.Limits, s.Created.Spec
+	if s.Resources == nil {
+		if err := plan.Check(spec, limits); err != nil {
+			return fail("%v", err)
+		}
+		if s.Probe == nil {
+			return decideProbe(s, now)
+		}
+		return decidePlan(s)
+	}
+	if acts := replan(s); acts != nil {
+		return acts
+	}
+	r := *s.Resources
+	if !s.Deployed[r.ActionName()] {
+		return []action{deploy{r.ActionName(), r.Memory, r.Timeout}}
+	}
+	tasks := pending(s)
+	if len(tasks) == 0 {
+		return conclude(s)
+	}
+	return start(s, tasks, now)
+}
+
+// decideProbe measures in the smallest action that the platform offers, which
+// is most likely the one that the job will use, and in the largest one if that
+// was not enough.
+func decideProbe(s State, now time.Time) []action {
+	limits, spec := s.Created.Limits, s.Created.Spec
+	probe := job.Resources{Memory: max(limits.MemoryMin, job.MB), Timeout: spec.Timeout, Containers: 1}
+	if limits.MemoryMin == 0 {
+		probe.Memory = limits.MemoryDefault
+	}
+	if probe.Timeout == 0 {
+		probe.Timeout = limits.TimeoutDefault
+	}
+	if spec.Memory > 0 {
+		probe.Memory = spec.Memory
+	}
+	p := s.progress(unit{role: job.RoleProbe})
+	if p.last != nil && p.last.Ended.Kind == platform.TimedOut {
+		return fail("probe: %s; raise --timeout", p.last.Ended.Message)
+	}
+	if p.last != nil && p.last.Ended.Kind == platform.OutOfMemory {
+		if p.last.Limit >= limits.MemoryMax || spec.Memory > 0 {
+			return fail("infeasible: a worker does not fit into %v of memory; raise --memory or the platform's largest action", p.last.Limit)
+		}
+		probe.Memory = limits.MemoryMax
+	}
+	if !s.Deployed[probe.ActionName()] {
+		return []action{deploy{probe.ActionName(), probe.Memory, probe.Timeout}}
+	}
+	s.Resources = &probe
+	return start(s, []job.Task{{Role: job.RoleProbe, Job: s.Created.Job}}, now)
+}
+
+func decidePlan(s State) []action {
+	c := s.Created
+	planned := Planned{}
+	var err error
+	switch c.Spec.Kind {
+	case job.Infer:
+		planned.Resources, err = plan.Infer(c.Spec, c.Dataset, c.Model.Spec, c.Limits, *s.Probe)
+	default:
+		var n job.Numerics
+		if n, err = plan.Numerics(c.Spec, c.Dataset, s.Probe.KernelSet); err != nil {
+			break
+		}
+		planned.Numerics = &n
+		if planned.Digest, err = n.Digest(); err != nil {
+			break
+		}
+		planned.Resources, err = plan.Train(c.Spec, n, c.Limits, *s.Probe)
+	}
+	if err != nil {
+		return fail("%v", err)
+	}
+	return []action{note{Event{Planned: &planned}}}
+}
+
+// replan answers failures that another resource plan can mend. A failure under
+// an older plan has been answered already.
+func replan(s State) []action {
+	for _, t := range pending(s) {
+		p := s.progress(unitOf(t))
+		if p.last == nil || p.last.Revision != s.Resources.Revision {
+			continue
+		}
+		var next job.Resources
+		var err error
+		switch p.last.Ended.Kind {
+		case platform.OutOfMemory:
+			next, err = plan.AfterOutOfMemory(*s.Resources, s.Created.Spec, s.Created.Limits, t.Role)
+		case platform.TimedOut:
+			next, err = plan.AfterTimeout(*s.Resources, t.Role)
+		default:
+			continue
+		}
+		if err != nil {
+			return fail("%s: %s: %v", unitOf(t), p.last.Ended.Message, err)
+		}
+		if next.Revision >= maxRevisions {
+			return fail("%s: %s; gave up after %d plans", unitOf(t), p.last.Ended.Message, next.Revision)
+		}
+		return []action{note{Event{Replanned: &Replanned{Resources: next}}}}
+	}
+	return nil
+}
+
+// pending lists the tasks that must succeed before the job can go on, the
+// running ones included, in a fixed order.
+func pending(s State) []job.Task {
+	var tasks []job.Task
+	id := s.Created.Job
+	if !s.trained() {
+		n := *s.Numerics
+		end := n.RoundEnd(s.Round)
+		for replica, reached := range s.Reached {
+			if reached < end {
+				tasks = append(tasks, job.Task{
+					Role: job.RoleTrain, Job: id, Plan: s.Plan,
+					Replica: replica, From: reached, To: end, Budget: s.Resources.Budget,
+				})
+			}
+		}
+		if len(tasks) == 0 {
+			tasks = append(tasks, job.Task{Role: job.RoleAverage, Job: id, Plan: s.Plan, From: s.Round * n.RoundSteps, To: end})
+		}
+		return tasks
+	}
+	d := s.Created.Dataset
+	shards := d.Shards(job.TestPart)
+	for piece, done := range s.Pieces {
+		if !done {
+			tasks = append(tasks, job.Task{
+				Role: job.RoleInfer, Job: id, Model: s.modelKey(), Dataset: &d, Batch: s.Resources.InferBatch, Piece: piece,
+				ShardFrom: shards * piece / len(s.Pieces), ShardTo: shards * (piece + 1) / len(s.Pieces),
+			})
+		}
+	}
+	if len(tasks) == 0 && s.Evaluation == nil {
+		tasks = append(tasks, job.Task{Role: job.RoleEvaluate, Job: id, Dataset: &d, Pieces: len(s.Pieces)})
+	}
+	return tasks
+}
+
+func (s State) modelKey() string {
+	if s.Created.Model != nil {
+		return job.ModelKey(s.Created.Model.Digest)
+	}
+	return s.keys().Final()
+}
+
+// start invokes the tasks that are not running, as many as the plan allows.
+func start(s State, tasks []job.Task, now time.Time) []action {
+	var acts []action
+	var until time.Time
+	running, attempt := s.Running, len(s.Attempts)
+	for _, t := range tasks {
+		u := unitOf(t)
+		p := s.progress(u)
+		if p.running {
+			continue
+		}
+		if p.last != nil {
+			if reason := hopeless(p); reason != "" {
+				return fail("%s: %s", u, reason)
+			}
+			if ready := notBefore(p); ready.After(now) {
+				if until.IsZero() || ready.Before(until) {
+					until = ready
+				}
+				continue
+			}
+		}
+		if running >= s.Resources.Containers {
+			break
+		}
+		acts = append(acts, invoke{Invoked{
+			Attempt: attempt, Action: s.Resources.ActionName(), Revision: s.Resources.Revision,
+			Limit: s.Resources.Memory, Task: t,
+		}})
+		running++
+		attempt++
+	}
+	if !until.IsZero() {
+		acts = append(acts, wait{until})
+	}
+	return acts
+}
+
+// hopeless says why a unit is not tried again, or "".
+func hopeless(p progress) string {
+	e := p.last.Ended
+	switch e.Kind {
+	case platform.ApplicationError:
+		if e.Result != nil && e.Result.Reason == job.StoreFailed && p.failures < maxFailures {
+			return ""
+		}
+		return e.Message
+	case platform.Refused, platform.Unauthorised:
+		return e.Message
+	case platform.Throttled:
+		if p.failures < maxThrottled {
+			return ""
+		}
+	case platform.TimedOut, platform.OutOfMemory:
+		// Answered by another plan, whose number is bounded.
+		if p.failures < maxRevisions {
+			return ""
+		}
+	default:
+		if p.failures < maxFailures {
+			return ""
+		}
+	}
+	return fmt.Sprintf("%s; gave up after %d failures in a row", e.Message, p.failures)
+}
+
+// notBefore is when a failed unit may be tried again: at once after its first
+// loss, then after pauses that double; a throttled one after a second.
+func notBefore(p progress) time.Time {
+	switch p.last.Ended.Kind {
+	case platform.Throttled:
+		return p.lastAt.Add(throttledPause)
+	case platform.OutOfMemory, platform.TimedOut:
+		return p.lastAt
+	}
+	if p.failures <= 1 {
+		return p.lastAt
+	}
+	return p.lastAt.Add(min(backoffFirst<<(p.failures-2), backoffMost))
+}
+
+// conclude ends a job that has nothing left to compute.
+func conclude(s State) []action {
+	if s.Running > 0 {
+		return nil
+	}
+	if s.Created.Spec.Kind == job.Train && !s.Published {
+		return []action{publish{}}
+	}
+	return []action{note{Event{Finished: &Finished{Status: job.Succeeded}}}}
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"disdel/internal/job"
+	"disdel/internal/platform"
+)
+
+// Event is one thing that happened to a job. Exactly one of the pointers is set.
+type Event struct {
+	At time.Time `json:"at"`
+
+	Created   *Created   `json:"created,omitempty"`
+	Probed    *Probed    `json:"probed,omitempty"`
+	Planned   *Planned   `json:"planned,omitempty"`
+	Replanned *Replanned `json:"replanned,omitempty"`
+	Deployed  *Deployed  `json:"deployed,omitempty"`
+	Invoked   *Invoked   `json:"invoked,omitempty"`
+	Ended     *Ended     `json:"ended,omitempty"`
+	Published *Published `json:"published,omitempty"`
+	Resumed   *Resumed   `json:"resumed,omitempty"`
+	Finished  *Finished  `json:"finished,omitempty"`
+}
+
+// Created is a job's first event: what was asked for, of whom.
+type Created struct {
+	Job     job.ID      `json:"job"`
+	Spec    job.Spec    `json:"spec"`
+	Dataset job.Dataset `json:"dataset"`
+	// Model is the stored model that an inference job runs.
+	Model *Model `json:"model,omitempty"`
+	// Platform and Enforcement say where it runs.
+	Platform    string     `json:"platform"`
+	Enforcement string     `json:"enforcement,omitempty"`
+	Limits      job.Limits `json:"limits"`
+}
+
+// Probed says what workers are like on this platform.
+type Probed struct {
+	Probe job.Probe `json:"probe"`
+	// Cached: measured for an earlier job.
+	Cached bool `json:"cached,omitempty"`
+}
+
+// Planned fixes the bits (training only) and the first resource plan.
+type Planned struct {
+	Numerics  *job.Numerics `json:"numerics,omitempty"`
+	Digest    string        `json:"digest,omitempty"`
+	Resources job.Resources `json:"resources"`
+}
+
+// Replanned replaces the resource plan.
+type Replanned struct {
+	Resources job.Resources `json:"resources"`
+}
+
+// Deployed says that an action exists.
+type Deployed struct {
+	Action string `json:"action"`
+}
+
+// Invoked says that an attempt is about to be made.
+type Invoked struct {
+	Attempt  int       `json:"attempt"`
+	Action   string    `json:"action"`
+	Revision int       `json:"revision"`
+	Task     job.Task  `json:"task"`
+	Limit    job.Bytes `json:"limit"`
+}
+
+// Ended says how an attempt ended.
+type Ended struct {
+	Attempt int             `json:"attempt"`
+	Kind    platform.Kind   `json:"kind"`
+	Message string          `json:"message,omitempty"`
+	Result  *job.TaskResult `json:"result,omitempty"`
+	Usage   platform.Usage  `json:"usage"`
+}
+
+// Published says that the trained model is in the store's list of models.
+type Published struct {
+	Digest string `json:"digest"`
+}
+
+// Resumed says that another controller took over: attempts in flight are lost.
+type Resumed struct{}
+
+// Finished is a job's last event.
+type Finished struct {
+	Status job.Status `json:"status"`
+	Error  string     `json:"error,omitempty"`
+	// StorePeak and ControllerPeak as in job.Metrics.
+	StorePeak      job.Bytes `json:"store_peak"`
+	ControllerPeak job.Bytes `json:"controller_peak"`
+}
+
+// encode makes one log entry of events that happened together.
+func encode(events []Event) ([]byte, error) {
+	raw, err := json.Marshal(events)
+	if err != nil {
+		return nil, fmt.Errorf("encode events: %w", err)
+	}
+	return raw, nil
+}
+
+func decode(raw []byte) ([]Event, error) {
+	var events []Event
+	if err := json.Unmarshal(raw, &events); err != nil {
+		return nil, fmt.Errorf("decode events: %w", err)
+	}
+	return events, nil
+}

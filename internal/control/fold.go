@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"fmt"
+	"time"
+
+	"disdel/internal/job"
+	"disdel/internal/platform"
+)
+
+// State is what the events so far amount to. Only fold changes it: a state that
+// was passed to fold must not be used again.
+type State struct {
+	Created   *Created
+	StartedAt time.Time
+	UpdatedAt time.Time
+
+	Probe     *job.Probe
+	Numerics  *job.Numerics
+	Plan      string // digest of Numerics
+	Resources *job.Resources
+	Deployed  map[string]bool
+
+	Attempts []Attempt
+	Running  int
+
+	// Round counts the averages so far; Reached is the step at which each
+	// replica's newest state is. Obsolete are the steps of states in the store
+	// that nothing will read again, to be swept.
+	Round    int
+	Reached  []int
+	Obsolete []string
+
+	Pieces     []bool // infer pieces that are done
+	Evaluation *job.TaskResult
+	Digest     string // of the trained model, from the last average
+	Published  bool
+
+	Finished *Finished
+
+	units map[unit]*progress
+}
+
+// Attempt is one invocation.
+type Attempt struct {
+	Invoked
+	At    time.Time
+	Ended *Ended
+}
+
+// unit names a piece of work that must succeed once before the job goes on.
+type unit struct {
+	role  job.Role
+	index int // replica or piece
+}
+
+func unitOf(t job.Task) unit {
+	switch t.Role {
+	case job.RoleTrain:
+		return unit{t.Role, t.Replica}
+	case job.RoleInfer:
+		return unit{t.Role, t.Piece}
+	default:
+		return unit{t.Role, 0}
+	}
+}
+
+func (u unit) String() string {
+	switch u.role {
+	case job.RoleTrain:
+		return fmt.Sprintf("train replica %d", u.index)
+	case job.RoleInfer:
+		return fmt.Sprintf("infer piece %d", u.index)
+	default:
+		return string(u.role)
+	}
+}
+
+// progress is how a unit stands.
+type progress struct {
+	running  bool
+	failures int      // in a row
+	last     *Attempt // the last failure
+	lastAt   time.Time
+}
+
+// fold applies one event. An event that cannot follow the ones before it is an
+// error: the log is not this program's, or not of its version.
+func fold(s State, e Event) (State, error) {
+	if s.Finished != nil {
+		return s, fmt.Errorf("event after the job has finished")
+	}
+	if (s.Created == nil) != (e.Created != nil) {
+		return s, fmt.Errorf("a job's log starts with one created event and has no other")
+	}
+	s.UpdatedAt = e.At
+	switch {
+	case e.Created != nil:
+		s.Created, s.StartedAt = e.Created, e.At
+		s.Deployed = map[string]bool{}
+		s.units = map[unit]*progress{}
+	case e.Probed != nil:
+		s.Probe = &e.Probed.Probe
+	case e.Planned != nil:
+		s.Numerics, s.Plan, s.Resources = e.Planned.Numerics, e.Planned.Digest, &e.Planned.Resources
+		s.Pieces = make([]bool, s.Resources.InferPieces)
+		if s.Numerics != nil {
+			s.Reached = make([]int, s.Numerics.Replicas)
+		}
+	case e.Replanned != nil:
+		s.Resources = &e.Replanned.Resources
+	case e.Deployed != nil:
+		s.Deployed[e.Deployed.Action] = true
+	case e.Invoked != nil:
+		if e.Invoked.Attempt != len(s.Attempts) {
+			return s, fmt.Errorf("attempt %d follows %d attempts", e.Invoked.Attempt, len(s.Attempts))
+		}
+		s.Attempts = append(s.Attempts, Attempt{Invoked: *e.Invoked, At: e.At})
+		s.Running++
+		s.unit(unitOf(e.Invoked.Task)).running = true
+	case e.Ended != nil:
+		if e.Ended.Attempt < 0 || e.Ended.Attempt >= len(s.Attempts) || s.Attempts[e.Ended.Attempt].Ended != nil {
+			return s, fmt.Errorf("attempt %d ended, which was not running", e.Ended.Attempt)
+		}
+		s = ended(s, *e.Ended, e.At)
+	case e.Published != nil:
+		s.Published = true
+	case e.Resumed != nil:
+		for i := range s.Attempts {
+			if s.Attempts[i].Ended == nil {
+				s = ended(s, Ended{Attempt: i, Kind: platform.Lost, Message: "the controller was restarted"}, e.At)
+			}
+		}
+		// The platform has forgotten the actions of a controller that is gone.
+		s.Deployed = map[string]bool{}
+	case e.Finished != nil:
+		s.Finished = e.Finished
+	default:
+		return s, fmt.Errorf("event of an unknown kind")
+	}
+	return s, nil
+}
+
+// progress returns how a unit stands, for reading.
+func (s State) progress(u unit) progress {
+	if p := s.units[u]; p != nil {
+		return *p
+	}
+	return progress{}
+}
+
+func (s State) unit(u unit) *progress {
+	p := s.units[u]
+	if p == nil {
+		p = &progress{}
+		s.units[u] = p
+	}
+	return p
+}
+
+func ended(s State, e Ended, at time.Time) State {
+	attempt := &s.Attempts[e.Attempt]
+	attempt.Ended = &e
+	s.Running--
+	p := s.unit(unitOf(attempt.Task))
+	p.running = false
+	if e.Kind != platform.Success {
+		p.failures++
+		p.last, p.lastAt = &Attempt{Invoked: attempt.Invoked, At: attempt.At, Ended: &e}, at
+		return s
+	}
+	p.failures, p.last = 0, nil
+	return succeeded(s, attempt.Task, *e.Result)
+}
+
+// succeeded applies a result, unless the job has moved past it.
+func succeeded(s State, t job.Task, r job.TaskResult) State {
+	keys := s.keys()
+	switch t.Role {
+	case job.RoleProbe:
+		if s.Probe == nil {
+			s.Probe = r.Probe
+		}
+	case job.RoleTrain:
+		if s.Reached[t.Replica] == t.From && r.Step > t.From {
+			if t.From%s.Numerics.RoundSteps != 0 {
+				s.Obsolete = append(s.Obsolete, keys.Replica(t.Replica, t.From))
+			}
+			s.Reached[t.Replica] = r.Step
+		}
+	case job.RoleAverage:
+		if s.Round < s.Numerics.Rounds() && t.To == s.Numerics.RoundEnd(s.Round) {
+			if t.From > 0 {
+				s.Obsolete = append(s.Obsolete, keys.Global(t.From))
+			}
+			for replica := range s.Numerics.Replicas {
+				s.Obsolete = append(s.Obsolete, keys.Replica(replica, t.To))
+			}
+			s.Round++
+			s.Digest = r.Digest
+		}
+	case job.RoleInfer:
+		s.Pieces[t.Piece] = true
+	case job.RoleEvaluate:
+		s.Evaluation = &r
+	}
+	return s
+}
+
+func (s State) keys() job.Keys { return job.Keys{Job: s.Created.Job, Plan: s.Plan} }
+
+// trained reports whether nothing is left to train.
+func (s State) trained() bool {
+	return s.Numerics == nil || s.Round == s.Numerics.Rounds()
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"disdel/internal/job"
+	"disdel/internal/nn"
+	"disdel/internal/platform"
+)
+
+// Record reports the job as it stands.
+func (s State) Record() job.Record {
+	r := job.Record{Status: job.Running, Actions: []job.RecordAction{}}
+	if s.Created == nil {
+		return r
+	}
+	c := s.Created
+	r.Job, r.Kind, r.Dataset = c.Job, c.Spec.Kind, c.Dataset.Name
+	r.Epochs, r.Batch, r.Seed = c.Spec.Epochs, c.Spec.Batch, c.Spec.Seed
+	r.Platform, r.Enforcement = c.Platform, c.Enforcement
+	r.Model.Name = c.Spec.Model
+	if c.Model != nil {
+		r.Model = job.RecordModel{Name: c.Model.Name, Parameters: c.Model.Parameters, Digest: c.Model.Digest}
+		r.KernelSet = c.Model.KernelSet
+	}
+	if n := s.Numerics; n != nil {
+		r.LocalBatch, r.Replicas, r.Rounds, r.KernelSet = n.LocalBatch, n.Replicas, n.Rounds(), n.KernelSet
+		if spec, err := nn.ParseSpec(n.Model); err == nil {
+			r.Model.Parameters = spec.ParamCount()
+		}
+		r.Model.Digest = s.Digest
+	}
+	if e := s.Evaluation; e != nil && e.Records > 0 {
+		r.Records, r.Confusion = e.Records, e.Confusion
+		r.Loss = e.LossSum / float64(e.Records)
+		correct := 0
+		for i, row := range e.Confusion {
+			correct += row[i]
+		}
+		r.Accuracy = float64(correct) / float64(e.Records)
+	}
+	r.Metrics, r.Actions = s.metrics()
+	if f := s.Finished; f != nil {
+		r.Status, r.Error = f.Status, f.Error
+		r.Metrics.StorePeak, r.Metrics.ControllerPeak = f.StorePeak, f.ControllerPeak
+	}
+	return r
+}
+
+// failedKinds are the outcomes that cost a container.
+var failedKinds = map[platform.Kind]bool{
+	platform.OutOfMemory: true,
+	platform.TimedOut:    true,
+	platform.Lost:        true,
+}
+
+func (s State) metrics() (job.Metrics, []job.RecordAction) {
+	type container struct {
+		limit, peak job.Bytes
+		failed      bool
+	}
+	containers := map[string]*container{}
+	m := job.Metrics{DurationSeconds: s.UpdatedAt.Sub(s.StartedAt).Seconds()}
+	actions := []job.RecordAction{}
+	for _, a := range s.Attempts {
+		row := job.RecordAction{Name: a.Action, Role: a.Task.Role, Replica: a.Task.Replica, MemoryLimit: a.Limit, Outcome: "running"}
+		if s.Resources != nil {
+			row.Predicted = s.Resources.Roles[a.Task.Role].Total()
+		}
+		if a.Ended == nil {
+			actions = append(actions, row)
+			continue
+		}
+		u := a.Ended.Usage
+		row.Outcome = string(a.Ended.Kind)
+		if a.Ended.Result != nil && a.Ended.Result.Reason == job.NeedTime {
+			row.Outcome = string(job.NeedTime)
+			m.Handovers++
+		}
+		row.Container, row.Peak, row.Cold = u.Container, u.Peak, u.Cold
+		row.DurationSeconds, row.InitSeconds = u.Duration.Seconds(), u.Init.Seconds()
+		actions = append(actions, row)
+		if u.Container == "" {
+			continue
+		}
+		c := containers[u.Container]
+		if c == nil {
+			c = &container{}
+			containers[u.Container] = c
+		}
+		c.limit = max(c.limit, u.Limit)
+		c.peak = max(c.peak, u.Peak)
+		c.failed = c.failed || failedKinds[a.Ended.Kind]
+		m.InitSeconds += u.Init.Seconds()
+		m.GBSeconds += float64(u.Limit) / float64(job.GB) * (u.Init + u.Duration).Seconds()
+	}
+	for _, c := range containers {
+		m.Containers++
+		m.MemoryLimit += c.limit
+		m.MemoryPeak += c.peak
+		if c.failed {
+			m.FailedContainers++
+		}
+	}
+	if m.Containers > 0 {
+		m.FailureRate = float64(m.FailedContainers) / float64(m.Containers)
+	}
+	return m, actions
+}
+
+// Progress says how far a job is, for people.
+type Progress struct {
+	// Phase is what the job does now: "probe", "train", "evaluate", "done".
+	Phase string
+	// Done and Total count training steps of all replicas, and then test pieces.
+	Done, Total int
+	// Round counts averages so far, Rounds all of them.
+	Round, Rounds int
+	// Loss is the mean training loss of the newest invocation that trained, 0
+	// before there is one.
+	Loss float64
+	// Running is the number of invocations in flight.
+	Running int
+}
+
+// Progress reports how far the job is.
+func (s State) Progress() Progress {
+	p := Progress{Phase: "probe", Running: s.Running}
+	switch {
+	case s.Finished != nil:
+		p.Phase = "done"
+	case s.Resources == nil:
+	case !s.trained():
+		p.Phase = "train"
+	default:
+		p.Phase = "evaluate"
+	}
+	if s.Numerics != nil {
+		p.Round, p.Rounds = s.Round, s.Numerics.Rounds()
+		p.Total = s.Numerics.Steps * s.Numerics.Replicas
+		for _, reached := range s.Reached {
+			p.Done += reached
+		}
+	} else {
+		p.Total = len(s.Pieces)
+		for _, done := range s.Pieces {
+			if done {
+				p.Done++
+			}
+		}
+	}
+	for i := len(s.Attempts) - 1; i >= 0; i-- {
+		if a := s.Attempts[i]; a.Task.Role == job.RoleTrain && a.Ended != nil && a.Ended.Result != nil && a.Ended.Result.Records > 0 {
+			p.Loss = a.Ended.Result.LossSum / float64(a.Ended.Result.Records)
+			break
+		}
+	}
+	return p
+}

@@ -1,0 +1,482 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"disdel/internal/job"
+	"disdel/internal/platform"
+	"disdel/internal/store"
+)
+
+// Errors of Run and Resume. A job that failed or was cancelled is no error: its
+// record says so.
+var (
+	// ErrTaken: another controller runs this job.
+	ErrTaken = errors.New("another controller runs this job")
+	// ErrNoJob: the store has no such job.
+	ErrNoJob = errors.New("no such job")
+	// ErrEnded: the job has ended and cannot be resumed.
+	ErrEnded = errors.New("the job has ended")
+)
+
+// cleanupTimeout bounds what is done after a job has ended or was interrupted.
+const cleanupTimeout = 15 * time.Second
+
+// Probes remembers what probes measured, for the platform and the worker that
+// it was made for. Both methods may be called from any goroutine.
+type Probes interface {
+	// Load returns a measurement and true, or false when there is none.
+	Load(ctx context.Context) (job.Probe, bool, error)
+	// Save keeps a measurement.
+	Save(ctx context.Context, p job.Probe) error
+}
+
+// Config says with what a job is run.
+type Config struct {
+	Platform platform.Platform
+	Store    store.Store
+	// Init are the init-only parameters of workers: the store's address among
+	// them. Never logged.
+	Init map[string]string
+	// Probes may be nil: then every job probes.
+	Probes Probes
+	// Observe is called with the state after every change, from the goroutine
+	// of Run; it must not keep it. May be nil.
+	Observe func(State)
+	// ControllerPeak measures this process's own peak of resident memory. May be
+	// nil.
+	ControllerPeak func() job.Bytes
+}
+
+// Run carries out a job and returns its record. The job's data must be in the
+// store. When ctx is cancelled the job ends as cancelled. An error means that
+// the log could not be kept; then the job is left unfinished and can be resumed.
+func Run(ctx context.Context, cfg Config, c Created) (job.Record, error) {
+	limits, err := cfg.Platform.Limits(ctx)
+	if err != nil {
+		return job.Record{}, fmt.Errorf("limits of %s: %w", cfg.Platform.Name(), err)
+	}
+	c.Platform, c.Enforcement, c.Limits = cfg.Platform.Name(), limits.Enforcement, limits
+	return newRunner(cfg, c.Job).run(ctx, Event{Created: &c})
+}
+
+// Resume goes on with a job whose controller has died.
+func Resume(ctx context.Context, cfg Config, id job.ID) (job.Record, error) {
+	s, head, err := load(ctx, cfg.Store, id)
+	if err != nil {
+		return job.Record{}, err
+	}
+	if s.Finished != nil {
+		return s.Record(), fmt.Errorf("job %s: %w: %s", id, ErrEnded, s.Finished.Status)
+	}
+	r := newRunner(cfg, id)
+	r.state, r.head = s, head
+	return r.run(ctx, Event{Resumed: &Resumed{}})
+}
+
+// Load reads a job from its log.
+func Load(ctx context.Context, s store.Store, id job.ID) (State, error) {
+	state, _, err := load(ctx, s, id)
+	return state, err
+}
+
+func load(ctx context.Context, st store.Store, id job.ID) (s State, head store.Head, err error) {
+	entries, err := st.Log(ctx, job.Keys{Job: id}.Log(), head)
+	if err != nil {
+		return s, head, fmt.Errorf("job %s: %w", id, err)
+	}
+	if len(entries) == 0 {
+		return s, head, fmt.Errorf("job %s: %w in %s; see: disdel jobs", id, ErrNoJob, st.URL())
+	}
+	for _, entry := range entries {
+		events, err := decode(entry.Payload)
+		if err != nil {
+			return s, head, fmt.Errorf("job %s: log entry %d: %w", id, entry.Head.Sequence, err)
+		}
+		for _, e := range events {
+			if s, err = fold(s, e); err != nil {
+				return s, head, fmt.Errorf("job %s: log entry %d: %w", id, entry.Head.Sequence, err)
+			}
+		}
+		head = entry.Head
+	}
+	return s, head, nil
+}
+
+// runner does what decide says, for one job. Its methods are called from one
+// goroutine; attempts run in their own and report through ended.
+type runner struct {
+	cfg  Config
+	keys job.Keys
+	pkg  string
+	stop context.CancelFunc // ends waiting for attempts
+
+	state State
+	head  store.Head
+	ended chan Ended
+
+	inFlight  int // goroutines that will send to ended
+	settled   bool
+	storePeak job.Bytes
+	swept     int // of state.Obsolete
+}
+
+func newRunner(cfg Config, id job.ID) *runner {
+	return &runner{cfg: cfg, keys: job.Keys{Job: id}, pkg: "disdel-" + string(id), ended: make(chan Ended)}
+}
+
+func (r *runner) run(ctx context.Context, first Event) (job.Record, error) {
+	// Attempts outlive an interruption: they are ended through the platform, so
+	// that what they used is still accounted for.
+	attempts, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	r.stop = stop
+	err := r.append(ctx, first)
+	if err == nil {
+		err = r.loop(ctx, attempts)
+	}
+	return r.finish(ctx, err)
+}
+
+// loop runs until the job is finished, ctx is done, or the log cannot be kept.
+func (r *runner) loop(ctx, attempts context.Context) error {
+	if err := r.recallProbe(ctx); err != nil {
+		return err
+	}
+	for r.state.Finished == nil {
+		acts := decide(r.state, time.Now())
+		again, until, err := r.perform(ctx, attempts, acts)
+		if err != nil {
+			return err
+		}
+		if again {
+			continue
+		}
+		if r.inFlight == 0 && until.IsZero() && r.state.Finished == nil {
+			return fmt.Errorf("BUG: job %s: nothing to do and nothing to wait for", r.keys.Job)
+		}
+		if err := r.wait(ctx, until); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// perform does the actions. again says that the state has changed.
+func (r *runner) perform(ctx, attempts context.Context, acts []action) (again bool, until time.Time, err error) {
+	var events []Event
+	var started []Invoked
+	for _, a := range acts {
+		switch a := a.(type) {
+		case note:
+			if a.event.Finished != nil {
+				ended, err := r.settle(ctx)
+				if err != nil {
+					return false, until, err
+				}
+				events = append(events, ended...)
+				a.event.Finished.StorePeak, a.event.Finished.ControllerPeak = r.peaks(ctx)
+			}
+			events = append(events, a.event)
+			again = true
+		case deploy:
+			if err := r.deploy(ctx, a); err != nil {
+				return false, until, err
+			}
+			again = true
+		case invoke:
+			events = append(events, Event{Invoked: &a.invoked})
+			started = append(started, a.invoked)
+		case publish:
+			if err := r.publish(ctx); err != nil {
+				return false, until, err
+			}
+			again = true
+		case wait:
+			until = a.until
+		default:
+			return false, until, fmt.Errorf("BUG: job %s: unknown action %T", r.keys.Job, a)
+		}
+	}
+	if err := r.append(ctx, events...); err != nil {
+		return false, until, err
+	}
+	for _, i := range started {
+		if err := r.start(attempts, i); err != nil {
+			return false, until, err
+		}
+	}
+	return again, until, nil
+}
+
+// wait waits for attempts to end, at most until the given time, and logs all
+// that have.
+func (r *runner) wait(ctx context.Context, until time.Time) error {
+	var alarm <-chan time.Time
+	if !until.IsZero() {
+		timer := time.NewTimer(time.Until(until))
+		defer timer.Stop()
+		alarm = timer.C
+	}
+	var events []Event
+	take := func(e Ended) {
+		r.inFlight--
+		events = append(events, Event{Ended: &e})
+	}
+	select {
+	case e := <-r.ended:
+		take(e)
+	case <-alarm:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for more := true; more; {
+		select {
+		case e := <-r.ended:
+			take(e)
+		default:
+			more = false
+		}
+	}
+	if err := r.append(ctx, events...); err != nil {
+		return err
+	}
+	if err := r.keepProbe(ctx); err != nil {
+		return err
+	}
+	return r.sweep(ctx)
+}
+
+// append logs events that happened together and folds them.
+func (r *runner) append(ctx context.Context, events ...Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	now := time.Now().UTC()
+	for i := range events {
+		events[i].At = now
+	}
+	payload, err := encode(events)
+	if err != nil {
+		return err
+	}
+	head, err := r.cfg.Store.Append(ctx, r.keys.Log(), r.head, payload)
+	if errors.Is(err, store.ErrConflict) {
+		return fmt.Errorf("job %s: %w: %w", r.keys.Job, ErrTaken, err)
+	}
+	if err != nil {
+		return fmt.Errorf("job %s: log: %w", r.keys.Job, err)
+	}
+	r.head = head
+	for _, e := range events {
+		if r.state, err = fold(r.state, e); err != nil {
+			return fmt.Errorf("BUG: job %s: %w", r.keys.Job, err)
+		}
+	}
+	if r.cfg.Observe != nil {
+		r.cfg.Observe(r.state)
+	}
+	return nil
+}
+
+func (r *runner) recallProbe(ctx context.Context) error {
+	if r.cfg.Probes == nil || r.state.Probe != nil {
+		return nil
+	}
+	p, ok, err := r.cfg.Probes.Load(ctx)
+	if err != nil || !ok {
+		return err
+	}
+	return r.append(ctx, Event{Probed: &Probed{Probe: p, Cached: true}})
+}
+
+// keepProbe remembers a probe that has just been measured.
+func (r *runner) keepProbe(ctx context.Context) error {
+	if r.cfg.Probes == nil || r.state.Probe == nil || r.state.Resources != nil {
+		return nil
+	}
+	return r.cfg.Probes.Save(ctx, *r.state.Probe)
+}
+
+func (r *runner) deploy(ctx context.Context, d deploy) error {
+	if n := r.state.Numerics; n != nil {
+		raw, err := json.Marshal(n)
+		if err != nil {
+			return fmt.Errorf("job %s: numerics plan: %w", r.keys.Job, err)
+		}
+		if _, err := r.cfg.Store.PutIfAbsent(ctx, r.state.keys().Numerics(), func(w io.Writer) error {
+			_, err := w.Write(raw)
+			return err
+		}); err != nil {
+			return fmt.Errorf("job %s: %w", r.keys.Job, err)
+		}
+	}
+	err := r.cfg.Platform.Deploy(ctx, platform.Package{
+		Name:    r.pkg,
+		Init:    r.cfg.Init,
+		Actions: []platform.Action{{Name: d.name, Memory: d.memory, Timeout: d.timeout}},
+	})
+	if errors.Is(err, platform.ErrRefused) || errors.Is(err, platform.ErrUnauthorised) {
+		return r.append(ctx, Event{Finished: &Finished{Status: job.Failed, Error: err.Error()}})
+	}
+	if err != nil {
+		return fmt.Errorf("job %s: deploy: %w", r.keys.Job, err)
+	}
+	return r.append(ctx, Event{Deployed: &Deployed{Action: d.name}})
+}
+
+// start invokes an attempt that is in the log already.
+func (r *runner) start(ctx context.Context, i Invoked) error {
+	params, err := json.Marshal(i.Task)
+	if err != nil {
+		return fmt.Errorf("job %s: attempt %d: %w", r.keys.Job, i.Attempt, err)
+	}
+	r.inFlight++
+	go func() {
+		r.ended <- attempt(ctx, r.cfg.Platform, platform.Call{Package: r.pkg, Action: i.Action, Params: params}, i.Attempt)
+	}()
+	return nil
+}
+
+// attempt makes one invocation and waits for its outcome.
+func attempt(ctx context.Context, p platform.Platform, call platform.Call, number int) Ended {
+	id, err := p.Invoke(ctx, call)
+	if err != nil {
+		return Ended{Attempt: number, Kind: platform.KindOf(err), Message: "invoke: " + err.Error()}
+	}
+	out, err := p.Await(ctx, id)
+	if err != nil {
+		return Ended{Attempt: number, Kind: platform.KindOf(err), Message: "await: " + err.Error()}
+	}
+	e := Ended{Attempt: number, Kind: out.Kind, Message: out.Message, Usage: out.Usage}
+	if out.Kind != platform.Success && out.Kind != platform.ApplicationError {
+		return e
+	}
+	var result job.TaskResult
+	if err := json.Unmarshal(out.Result, &result); err != nil {
+		e.Kind, e.Message = platform.Lost, "the worker's answer is no task result: "+err.Error()
+		return e
+	}
+	e.Result = &result
+	if result.Error != "" {
+		e.Kind, e.Message = platform.ApplicationError, result.Error
+	}
+	if result.Probe != nil && out.Usage.Peak > 0 {
+		// The platform also sees what belongs to the container but not to the
+		// process.
+		result.Probe.Package = max(result.Probe.Package, out.Usage.Peak-result.Probe.Held)
+	}
+	return e
+}
+
+func (r *runner) publish(ctx context.Context) error {
+	s := r.state
+	if err := copyModel(ctx, r.cfg.Store, s.keys().Final(), s.Digest); err != nil {
+		return err
+	}
+	record := s.Record()
+	if err := appendModel(ctx, r.cfg.Store, Model{
+		Digest: s.Digest, Name: record.Model.Name, Dataset: record.Dataset, Parameters: record.Model.Parameters,
+		Spec: s.Numerics.Model, KernelSet: s.Numerics.KernelSet, Job: record.Job, Created: time.Now().UTC(),
+		Epochs: record.Epochs, Replicas: record.Replicas, Accuracy: record.Accuracy,
+	}); err != nil {
+		return err
+	}
+	return r.append(ctx, Event{Published: &Published{Digest: s.Digest}})
+}
+
+// peaks samples the store's and the controller's memory.
+func (r *runner) peaks(ctx context.Context) (inStore, controller job.Bytes) {
+	if size, err := r.cfg.Store.Size(ctx, r.keys.Scratch()); err == nil {
+		r.storePeak = max(r.storePeak, size)
+	}
+	if r.cfg.ControllerPeak != nil {
+		controller = r.cfg.ControllerPeak()
+	}
+	return r.storePeak, controller
+}
+
+// sweep deletes states that nothing will read again.
+func (r *runner) sweep(ctx context.Context) error {
+	obsolete := r.state.Obsolete[r.swept:]
+	if len(obsolete) == 0 {
+		return nil
+	}
+	r.peaks(ctx)
+	if err := r.cfg.Store.Delete(ctx, obsolete...); err != nil {
+		return fmt.Errorf("job %s: sweep: %w", r.keys.Job, err)
+	}
+	r.swept = len(r.state.Obsolete)
+	return nil
+}
+
+// settle removes the job's actions, which ends all attempts, and returns how
+// they ended.
+func (r *runner) settle(ctx context.Context) ([]Event, error) {
+	if r.settled {
+		return nil, nil
+	}
+	r.settled = true
+	err := r.cfg.Platform.Remove(ctx, r.pkg)
+	if err != nil {
+		err = fmt.Errorf("job %s: remove its actions: %w", r.keys.Job, err)
+		r.stop()
+	}
+	var events []Event
+	for r.inFlight > 0 {
+		select {
+		case e := <-r.ended:
+			r.inFlight--
+			events = append(events, Event{Ended: &e})
+		case <-ctx.Done():
+			// Waiting ends at once, what an attempt used stays unknown.
+			r.stop()
+			ctx = context.WithoutCancel(ctx)
+		}
+	}
+	return events, err
+}
+
+// finish frees the platform and the store, and logs how an interrupted job
+// ended. It works although ctx may be done.
+func (r *runner) finish(ctx context.Context, cause error) (job.Record, error) {
+	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	err := cause
+	if ctx.Err() != nil && !errors.Is(cause, ErrTaken) {
+		err = nil // a consequence of the interruption
+	}
+	events, removeErr := r.settle(cleanup)
+	err = errors.Join(err, removeErr)
+	if err == nil && r.state.Created != nil && r.state.Finished == nil {
+		inStore, controller := r.peaks(cleanup)
+		events = append(events, Event{Finished: &Finished{
+			Status: job.Cancelled, Error: "interrupted", StorePeak: inStore, ControllerPeak: controller,
+		}})
+		err = r.append(cleanup, events...)
+	}
+	if r.state.Finished != nil {
+		err = errors.Join(err, r.clear(cleanup))
+	}
+	return r.state.Record(), err
+}
+
+// clear deletes the job's scratch objects.
+func (r *runner) clear(ctx context.Context) error {
+	keys, err := r.cfg.Store.List(ctx, r.keys.Scratch())
+	if err != nil {
+		return fmt.Errorf("job %s: clear: %w", r.keys.Job, err)
+	}
+	if err := r.cfg.Store.Delete(ctx, keys...); err != nil {
+		return fmt.Errorf("job %s: clear: %w", r.keys.Job, err)
+	}
+	return nil
+}
