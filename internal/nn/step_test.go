@@ -298,3 +298,27 @@ func TestMomentsFlushToZero(t *testing.T) {
 		t.Error("moments did not decay to zero")
 	}
 }
+
+// The bits of training with generic-1 are a promise: no platform and no compiler
+// may change them. If the arithmetic changes on purpose, so must the set's name.
+func TestBitsArePinned(t *testing.T) {
+	for name, want := range map[string]uint64{
+		"cnn": 0x7a0a30946922f78c, "mlp": 0xaad3e8c13b385f53, "deep": 0xa4f2ec754ce393db,
+	} {
+		spec := gradientModels(t)[10]
+		if name != "deep" {
+			spec = named(t, name, Shape{8, 9, 2}, 10)
+		}
+		in := bind(t, spec, Config{Batch: 8, Train: true, Optimizer: Adam(1e-3)})
+		in.Init(1)
+		x, y := records(spec, 8, 1)
+		loss := train(t, in, x, y, 30)
+		h := uint64(14695981039346656037)
+		for _, v := range append(state(in), uint32(math.Float64bits(loss)), uint32(math.Float64bits(loss)>>32)) {
+			h = (h ^ uint64(v)) * 1099511628211
+		}
+		if h != want {
+			t.Errorf("%q: %#x, want %#x", name, h, want)
+		}
+	}
+}
