@@ -72,6 +72,9 @@ func decide(s State, now time.Time) []action {
 		}
 		return decidePlan(s)
 	}
+	if s.Created.PlanOnly {
+		return conclude(s)
+	}
 	if acts := replan(s); acts != nil {
 		return acts
 	}
@@ -301,7 +304,7 @@ func conclude(s State) []action {
 	if s.Running > 0 {
 		return nil
 	}
-	if s.Created.Spec.Kind == job.Train && !s.Published {
+	if s.Created.Spec.Kind == job.Train && !s.Created.PlanOnly && !s.Published {
 		return []action{publish{}}
 	}
 	return []action{note{Event{Finished: &Finished{Status: job.Succeeded}}}}

@@ -38,6 +38,8 @@ type Created struct {
 	Platform    string     `json:"platform"`
 	Enforcement string     `json:"enforcement,omitempty"`
 	Limits      job.Limits `json:"limits"`
+	// PlanOnly ends the job once its plan is made.
+	PlanOnly bool `json:"plan_only,omitempty"`
 }
 
 // Probed says what workers are like on this platform.

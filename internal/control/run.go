@@ -451,7 +451,7 @@ func (r *runner) finish(ctx context.Context, cause error) (job.Record, error) {
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	err := cause
-	if ctx.Err() != nil && !errors.Is(cause, ErrTaken) {
+	if ctx.Err() != nil && r.state.Created != nil && !errors.Is(cause, ErrTaken) {
 		err = nil // a consequence of the interruption
 	}
 	events, removeErr := r.settle(cleanup)

@@ -60,7 +60,7 @@ type Spec struct {
 	Batch int `json:"batch,omitempty"`
 	// LearningRate of the local optimizer (Adam). Default 0.001.
 	LearningRate float64 `json:"learning_rate,omitempty"`
-	// Seed of weights and shuffles. Default 1.
+	// Seed of weights and shuffles. Any value is a seed, 0 too.
 	Seed uint64 `json:"seed,omitempty"`
 	// Replicas is the number of logical learners. Planned.
 	Replicas int `json:"replicas,omitempty"`
@@ -90,9 +90,6 @@ func (s Spec) WithDefaults() Spec {
 		}
 		if s.LearningRate == 0 {
 			s.LearningRate = DefaultLearningRate
-		}
-		if s.Seed == 0 {
-			s.Seed = DefaultSeed
 		}
 	}
 	if s.Batch == 0 {

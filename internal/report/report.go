@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"disdel/internal/job"
+)
+
+// digestDigits is how much of a digest people are shown: enough to name a model
+// and to compare two by eye.
+const digestDigits = 16
+
+// JSON writes v as one indented object.
+func JSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return nil
+}
+
+// table collects rows and writes them with aligned columns.
+type table struct {
+	tab *tabwriter.Writer
+}
+
+func newTable(w io.Writer) table {
+	return table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+}
+
+func (t table) row(cells ...any) {
+	text := make([]string, len(cells))
+	for i, c := range cells {
+		text[i] = fmt.Sprint(c)
+	}
+	_, _ = fmt.Fprintln(t.tab, strings.Join(text, "\t"))
+}
+
+func (t table) flush() error {
+	if err := t.tab.Flush(); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+// Job writes a job's result.
+func Job(w io.Writer, r job.Record) error {
+	t := newTable(w)
+	t.row("job", fmt.Sprintf("%s  %s %s, %s", r.Job, r.Kind, r.Dataset, r.Status))
+	if r.Error != "" {
+		t.row("error", r.Error)
+	}
+	if r.Records > 0 {
+		t.row("accuracy", fmt.Sprintf("%.2f %%  (loss %.4f, %d test records)", 100*r.Accuracy, r.Loss, r.Records))
+	}
+	if r.Model.Parameters > 0 {
+		t.row("model", fmt.Sprintf("%s, %s parameters  %s", r.Model.Name, thousands(r.Model.Parameters), Digest(r.Model.Digest)))
+	}
+	if r.Replicas > 0 {
+		t.row("training", fmt.Sprintf("%s, %s of local batch %d (batch %d), %s, seed %d",
+			count(r.Epochs, "epoch"), count(r.Replicas, "replica"), r.LocalBatch, r.Batch, count(r.Rounds, "round"), r.Seed))
+	}
+	m := r.Metrics
+	t.row("containers", fmt.Sprintf("%d, %d failed, %s", m.Containers, m.FailedContainers, count(m.Handovers, "hand-over")))
+	t.row("memory", fmt.Sprintf("%v of limits (%s), %v measured; store %v, controller %v",
+		m.MemoryLimit, r.Enforcement, m.MemoryPeak, m.StorePeak, m.ControllerPeak))
+	t.row("time", fmt.Sprintf("%.2f s, of it %.3f s starting containers", m.DurationSeconds, m.InitSeconds))
+	t.row("cost", fmt.Sprintf("%.3f GB-seconds", m.GBSeconds))
+	if err := t.flush(); err != nil {
+		return err
+	}
+	return actions(w, r.Actions)
+}
+
+// roleOrder is the order of the rows below a result.
+var roleOrder = []job.Role{job.RoleProbe, job.RoleTrain, job.RoleAverage, job.RoleInfer, job.RoleEvaluate}
+
+// actions sums invocations up by role.
+func actions(w io.Writer, all []job.RecordAction) error {
+	if len(all) == 0 {
+		return nil
+	}
+	t := newTable(w)
+	t.row("\nrole", "calls", "cold", "failed", "limit", "predicted", "peak", "seconds")
+	for _, role := range roleOrder {
+		var calls, cold, failed int
+		var limit, predicted, peak job.Bytes
+		var seconds float64
+		for _, a := range all {
+			if a.Role != role {
+				continue
+			}
+			calls++
+			if a.Cold {
+				cold++
+			}
+			if a.Outcome != "success" && a.Outcome != string(job.NeedTime) {
+				failed++
+			}
+			limit, predicted, peak = max(limit, a.MemoryLimit), max(predicted, a.Predicted), max(peak, a.Peak)
+			seconds += a.DurationSeconds
+		}
+		if calls > 0 {
+			t.row(role, calls, cold, failed, limit, known(predicted), known(peak), fmt.Sprintf("%.3f", seconds))
+		}
+	}
+	return t.flush()
+}
+
+func known(b job.Bytes) string {
+	if b == 0 {
+		return "-"
+	}
+	return b.String()
+}
+
+// Plan writes a plan. Numerics is nil for inference.
+func Plan(w io.Writer, n *job.Numerics, r job.Resources) error {
+	t := newTable(w)
+	if n != nil {
+		t.row("data set", fmt.Sprintf("%s  %s training and %s test records of %dx%dx%d, %s",
+			n.Dataset.Name, thousands(n.Dataset.Train), thousands(n.Dataset.Test),
+			n.Dataset.Height, n.Dataset.Width, n.Dataset.Channels, count(n.Dataset.Classes, "class")))
+		t.row("replicas", fmt.Sprintf("%d, local batch %d (batch %d)", n.Replicas, n.LocalBatch, n.Batch))
+		t.row("steps", fmt.Sprintf("%d of each replica (%s of %d), averaged every %d: %s",
+			n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, n.RoundSteps, count(n.Rounds(), "round")))
+		t.row("local", fmt.Sprintf("Adam, learning rate %g, moments averaged with the weights", n.Local.LearningRate))
+		outer := fmt.Sprintf("Nesterov on the averaged change, rate %g, momentum %g", n.Outer.LearningRate, n.Outer.Momentum)
+		if n.Outer.Momentum == 0 {
+			outer = "none: weights are averaged as they are"
+		}
+		t.row("outer", outer)
+		t.row("kernels", n.KernelSet)
+	}
+	t.row("containers", fmt.Sprintf("%d of %v, %v an invocation", r.Containers, r.Memory, r.Timeout))
+	t.row("slices", fmt.Sprintf("at most %v, then the state is handed over", r.Budget))
+	t.row("time", fmt.Sprintf("about %.1f s", r.Seconds))
+	for _, line := range r.Explanation {
+		t.row("why", line)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	t = newTable(w)
+	t.row("\nrole", "fit", "pkg", "dta", "mod", "saf", "memory")
+	for _, role := range roleOrder {
+		if e, ok := r.Roles[role]; ok {
+			t.row(role, e.Fit, e.Package, e.Data, e.Model, e.Safety, e.Total())
+		}
+	}
+	return t.flush()
+}
+
+// ModelRow is one line of a list of models.
+type ModelRow struct {
+	Digest     string    `json:"digest"`
+	Name       string    `json:"name"`
+	Dataset    string    `json:"dataset"`
+	Parameters int       `json:"parameters"`
+	Accuracy   float64   `json:"accuracy"`
+	Epochs     int       `json:"epochs"`
+	Replicas   int       `json:"replicas"`
+	Job        job.ID    `json:"job"`
+	Created    time.Time `json:"created"`
+}
+
+// Models writes a list of models.
+func Models(w io.Writer, rows []ModelRow) error {
+	t := newTable(w)
+	t.row("MODEL", "DATA SET", "NAME", "PARAMETERS", "ACCURACY", "EPOCHS", "REPLICAS", "CREATED")
+	for _, m := range rows {
+		t.row(Digest(m.Digest), m.Dataset, m.Name, thousands(m.Parameters), percent(m.Accuracy), m.Epochs, m.Replicas,
+			m.Created.Format("2006-01-02 15:04"))
+	}
+	return t.flush()
+}
+
+// Jobs writes a list of jobs.
+func Jobs(w io.Writer, rows []job.Record) error {
+	t := newTable(w)
+	t.row("JOB", "KIND", "DATA SET", "STATUS", "ACCURACY", "CONTAINERS", "FAILED", "SECONDS", "ERROR")
+	for _, r := range rows {
+		accuracy := "-"
+		if r.Records > 0 {
+			accuracy = percent(r.Accuracy)
+		}
+		t.row(r.Job, r.Kind, r.Dataset, r.Status, accuracy, r.Metrics.Containers, r.Metrics.FailedContainers,
+			fmt.Sprintf("%.2f", r.Metrics.DurationSeconds), r.Error)
+	}
+	return t.flush()
+}
+
+// DatasetRow is one line of the catalogue of data sets.
+type DatasetRow struct {
+	Name        string `json:"name"`
+	Title       string `json:"title"`
+	Shape       string `json:"shape"`
+	Classes     int    `json:"classes"`
+	Train       int    `json:"train"`
+	Test        int    `json:"test"`
+	Licence     string `json:"licence"`
+	Attribution string `json:"attribution"`
+	Source      string `json:"source"`
+}
+
+// Datasets writes the catalogue.
+func Datasets(w io.Writer, rows []DatasetRow) error {
+	t := newTable(w)
+	t.row("DATA SET", "SHAPE", "CLASSES", "TRAIN", "TEST", "LICENCE", "TITLE")
+	for _, d := range rows {
+		t.row(d.Name, d.Shape, d.Classes, thousands(d.Train), thousands(d.Test), d.Licence, d.Title)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, d := range rows {
+		if _, err := fmt.Fprintf(w, "\n%s: %s (%s)\n", d.Name, d.Attribution, d.Source); err != nil {
+			return fmt.Errorf("write report: %w", err)
+		}
+	}
+	return nil
+}
+
+// CheckRow is one line of a check of a platform's limits.
+type CheckRow struct {
+	What   string `json:"what"`
+	Want   string `json:"want"`
+	Got    string `json:"got"`
+	Passed bool   `json:"passed"`
+	Detail string `json:"detail"`
+}
+
+// Checks writes what a check found.
+func Checks(w io.Writer, rows []CheckRow) error {
+	t := newTable(w)
+	t.row("CHECK", "EXPECTED", "SEEN", "", "DETAIL")
+	for _, r := range rows {
+		verdict := "ok"
+		if !r.Passed {
+			verdict = "WRONG"
+		}
+		t.row(r.What, r.Want, r.Got, verdict, r.Detail)
+	}
+	return t.flush()
+}
+
+// Confusion writes which classes were taken for which.
+func Confusion(w io.Writer, counts [][]int, names []string) error {
+	name := func(i int) string {
+		if i < len(names) {
+			return names[i]
+		}
+		return fmt.Sprint(i)
+	}
+	t := newTable(w)
+	head := []any{"\nis \\ seen as"}
+	for i := range counts {
+		head = append(head, name(i))
+	}
+	t.row(head...)
+	for i, row := range counts {
+		cells := []any{name(i)}
+		for _, n := range row {
+			if n == 0 {
+				cells = append(cells, ".")
+				continue
+			}
+			cells = append(cells, n)
+		}
+		t.row(cells...)
+	}
+	return t.flush()
+}
+
+// Digest shortens a digest for people.
+func Digest(d string) string {
+	if len(d) > digestDigits {
+		return d[:digestDigits]
+	}
+	return d
+}
+
+func percent(fraction float64) string { return fmt.Sprintf("%.2f %%", 100*fraction) }
+
+func count(n int, noun string) string {
+	switch {
+	case n == 1:
+		return "1 " + noun
+	case strings.HasSuffix(noun, "s"):
+		return fmt.Sprintf("%d %ses", n, noun)
+	default:
+		return fmt.Sprintf("%d %ss", n, noun)
+	}
+}
+
+func thousands(n int) string {
+	text := fmt.Sprint(n)
+	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
