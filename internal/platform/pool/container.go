@@ -442,8 +442,7 @@ func (c container) removed(v verdict, exit Exit, now time.Time) (container, []co
 		}
 	}
 	if outcome.Kind == platform.Lost && len(exit.Logs) > 0 {
-		last := exit.Logs[max(0, len(exit.Logs)-messageLines):]
-		outcome.Message += "; its last output: " + strings.Join(last, " | ")
+		outcome.Message += "; its last output: " + strings.Join(lastWords(exit.Logs), " | ")
 	}
 	settled := c.settle(outcome, exit.Peak, exit.Cache, exit.Logs, c.ended)
 	c.call = nil
@@ -452,6 +451,19 @@ func (c container) removed(v verdict, exit Exit, now time.Time) (container, []co
 
 // messageLines is how many lines of a lost worker's output its message shows.
 const messageLines = 3
+
+// lastWords picks them: the last ones, or those where a Go program began to say
+// why it crashed, before all its stacks.
+func lastWords(logs []string) []string {
+	begin := max(0, len(logs)-messageLines)
+	for i, line := range logs {
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			begin = i
+			break
+		}
+	}
+	return logs[begin:min(len(logs), begin+messageLines)]
+}
 
 // settle makes the command that ends c's call; until is when the call ended.
 func (c container) settle(outcome platform.Outcome, peak, cache job.Bytes, logs []string, until time.Time) command {

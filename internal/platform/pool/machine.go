@@ -98,14 +98,14 @@ func (m *machine) checkAction(work *deployment, seen map[string]bool) error {
 		return refused("an action needs a name")
 	case seen[work.action]:
 		return refused("the package has two actions of this name")
+	case work.memory%memoryStep != 0:
+		return refused("memory %d bytes is no multiple of %v: ask for %v", work.memory, memoryStep, work.memory.CeilTo(memoryStep))
 	case work.memory > cfg.MemoryMax:
 		return refused("memory %v is %v more than the pool's maximum memory of an action, %v: ask for less or raise the maximum",
 			work.memory, work.memory-cfg.MemoryMax, cfg.MemoryMax)
 	case work.memory < cfg.MemoryMin:
 		return refused("memory %v is %v less than the pool's minimum memory of an action, %v: ask for more or lower the minimum",
 			work.memory, cfg.MemoryMin-work.memory, cfg.MemoryMin)
-	case work.memory%memoryStep != 0:
-		return refused("memory %d bytes is no multiple of %v: ask for %v", work.memory, memoryStep, work.memory.CeilTo(memoryStep))
 	case work.timeout > cfg.TimeoutMax:
 		return refused("timeout %v is %v more than the pool's maximum timeout of an action, %v: ask for less or raise the maximum",
 			work.timeout, work.timeout-cfg.TimeoutMax, cfg.TimeoutMax)

@@ -21,6 +21,9 @@ type v1 struct {
 	home    *os.File // the tasks file of the spawner's own group
 }
 
+// chargeBatch is how much the kernel charges to a group at once, at most.
+const chargeBatch = 256 * job.KB
+
 // probeLimit is the limit of groups that are made to find out whether that
 // works.
 const probeLimit = 64 * job.MB
@@ -142,9 +145,17 @@ func (g *v1Group) usage() (kernel, cache job.Bytes) {
 }
 
 func (g *v1Group) verdict() (killed, own bool) {
-	failures, err := readNumber(g.file("memory.failcnt"))
-	killed = readTable(g.file("memory.oom_control"))["oom_kill"] > 0
-	return killed, killed && (err != nil || failures > 0)
+	if readTable(g.file("memory.oom_control"))["oom_kill"] == 0 {
+		return false, false
+	}
+	// The killed one hit its own group's limit if usage was there; the counters
+	// of failures stay 0 in newer kernels. Pages are charged in batches.
+	limit, err1 := readNumber(g.file("memory.limit_in_bytes"))
+	most, err2 := readNumber(g.file("memory.max_usage_in_bytes"))
+	if err1 != nil || err2 != nil || most+chargeBatch >= limit {
+		return true, true
+	}
+	return true, false
 }
 
 func (g *v1Group) killAll() { killGroup(g.directory) }

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package process_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"disdel/internal/job"
+	"disdel/internal/platform"
+	"disdel/internal/platform/platformtest"
+	"disdel/internal/platform/pool"
+	"disdel/internal/platform/pool/process"
+)
+
+var workerPath string
+
+func TestMain(m *testing.M) {
+	if os.Getenv(ownerVariable) != "" {
+		actAsOwner()
+		return
+	}
+	directory, err := os.MkdirTemp("", "process-test-")
+	if err == nil {
+		workerPath, err = platformtest.BuildWorker(directory)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	_ = os.RemoveAll(directory) // a leftover in the temporary directory fails nothing
+	os.Exit(code)
+}
+
+func TestSuite(t *testing.T) {
+	for _, enforcement := range []string{"", process.Watched} {
+		t.Run("enforcement="+enforcement, func(t *testing.T) {
+			platformtest.Run(t, platformtest.Harness{Open: func(t *testing.T, slots int) platform.Platform {
+				return openPool(t, enforcement, slots)
+			}})
+		})
+	}
+}
+
+// openPool opens a pool with memory for so many containers of 64 MB.
+func openPool(tb testing.TB, enforcement string, slots int) *pool.Pool {
+	tb.Helper()
+	const least = 64 * job.MB
+	driver, err := process.Open(tb.Context(), process.Config{Command: []string{workerPath}, Enforcement: enforcement})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	p, err := pool.Open(tb.Context(), pool.Config{
+		MemoryMin: least, MemoryDefault: least, MemoryMax: job.Bytes(slots) * least, PoolMemory: job.Bytes(slots) * least,
+	}, driver)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			tb.Errorf("close: %v", err)
+		}
+		if left := leftovers(os.Getpid()); len(left) > 0 {
+			tb.Errorf("left behind: %v", left)
+		}
+	})
+	return p
+}
+
+// leftovers lists workers and groups of a process.
+func leftovers(owner int) []string {
+	var left []string
+	prefix := fmt.Sprintf("disdel-%d-", owner)
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, entry os.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && strings.HasPrefix(entry.Name(), prefix) {
+			left = append(left, path)
+		}
+		return nil
+	})
+	environments, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, path := range environments {
+		text, err := os.ReadFile(path)
+		if err == nil && slices.ContainsFunc(strings.Split(string(text), "\x00"), func(variable string) bool {
+			return strings.HasPrefix(variable, fmt.Sprintf("DISDEL_WORKER_OWNER=%d-", owner))
+		}) {
+			left = append(left, path)
+		}
+	}
+	return left
+}
