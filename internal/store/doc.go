@@ -16,4 +16,8 @@
 //     first: corruption is [ErrCorrupt], never a wrong number.
 //  3. Of several writers of one key exactly one creates it; of several
 //     appenders at one head exactly one succeeds.
+//
+// Nothing here retries by itself: [WithRetry] is the one place that does. A
+// store is addressed by a URL that [ParseURL] splits; the program that knows
+// all implementations opens it.
 package store

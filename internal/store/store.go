@@ -29,16 +29,20 @@ const (
 // Errors of the contract. Implementations wrap them; callers use errors.Is.
 var (
 	// ErrNotFound: Get, Status and Flush of a key that does not exist
-	// (Delete of a missing key is no error).
+	// (Delete of a missing key is no error). A store that cannot be reached is
+	// ErrUnavailable, never an empty one.
 	ErrNotFound = errors.New("store: not found")
 	// ErrConflict: Append, when the log has moved past the given head.
 	ErrConflict = errors.New("store: conflict")
-	// ErrCorrupt: Get, Log, Append: what is stored does not match its
-	// checksum, is truncated or is not in the store's format. Permanent.
+	// ErrCorrupt: Get, Status, Log, Append: what is stored does not match its
+	// checksum, is truncated or is not in the store's format. Permanent, until
+	// Delete or SetStatus removes it.
 	ErrCorrupt = errors.New("store: corrupt")
 	// ErrLimit: a key, status, entry or log beyond the limits above, or a
 	// malformed key. Permanent.
 	ErrLimit = errors.New("store: over limit")
+	// ErrClosed: any call after Close. Permanent.
+	ErrClosed = errors.New("store: closed")
 	// ErrUnavailable: the store could not be reached or refused for a reason
 	// that may pass (connection, time-out, disk full). A later try may succeed.
 	ErrUnavailable = errors.New("store: unavailable")
@@ -46,30 +50,39 @@ var (
 
 // Store keeps objects, statuses and logs. All methods may be called at once
 // from many goroutines, and by many processes that opened the same URL. All
-// stop with the context's error once ctx is done. Keys are checked with
-// [ValidateKey] before anything else happens.
+// stop with the context's error once ctx is done. Keys and the sizes of
+// arguments are checked with [ValidateKey] and the limits above before anything
+// else happens: a call with one malformed key among many does nothing. Prefixes
+// are not checked: one that no key can start with matches nothing. The store
+// keeps no reference to a slice it was given, and slices it returns belong to
+// the caller.
 type Store interface {
 	// PutIfAbsent stores the bytes that write writes under key, unless the key
 	// exists. created says whether this call made the object; false with a nil
 	// error means that the key existed, and then write may or may not have been
 	// called. write may be called again after a transient failure, so it must
-	// write the same bytes each time; the writer is valid only during the call.
-	// An error from write is returned as it is and leaves no object. Idempotent.
-	// A cancelled call leaves either the whole object or nothing.
+	// write the same bytes each time; the writer is valid only during the call
+	// and for one goroutine at a time, and fails afterwards. An error from write
+	// is returned as it is and leaves no object; an error of the writer fails
+	// the call even when write hides it. Idempotent. A cancelled call leaves
+	// either the whole object or nothing. A corrupt object exists: Delete it
+	// before putting it again.
 	PutIfAbsent(ctx context.Context, key string, write func(io.Writer) error) (created bool, err error)
 
 	// Get opens the object under key. Reads return only bytes that have been
-	// verified; a mismatch or truncation is ErrCorrupt from Read. The caller
-	// closes the reader and may do so before the end. ErrNotFound when absent.
-	// Reads stop with the context's error once ctx is done.
+	// verified; a mismatch or truncation is ErrCorrupt from Get or from Read,
+	// and only io.EOF says that the object is complete. The caller closes the
+	// reader, may do so before the end, and gets an error from a Read after
+	// that. ErrNotFound when absent. Reads stop with the context's error once
+	// ctx is done.
 	Get(ctx context.Context, key string) (io.ReadCloser, error)
 
 	// List returns the keys of all objects that start with prefix, sorted. The
 	// prefix is a plain string prefix ("jobs/7/" or "jobs/7/r"); "" lists all.
 	List(ctx context.Context, prefix string) ([]string, error)
 
-	// Delete removes the objects under keys. Missing keys are no error.
-	// Idempotent. Readers that are already open may finish or fail with
+	// Delete removes the objects under keys, corrupt ones too. Missing keys are
+	// no error. Idempotent; a call that fails may have removed some. Readers that are already open may finish or fail with
 	// ErrNotFound, never with wrong bytes.
 	Delete(ctx context.Context, keys ...string) error
 
@@ -78,28 +91,33 @@ type Store interface {
 	// crash of any process. ErrNotFound when one is absent.
 	Flush(ctx context.Context, keys ...string) error
 
-	// SetStatus replaces the status under key, whole. The store keeps no
-	// reference to value. A nil value
-	// removes it.
+	// SetStatus replaces the status under key, whole; the last of several wins.
+	// A nil value removes it, and removing a missing one is no error; an empty
+	// value that is not nil is a status of no bytes. It promises survival of the
+	// crash of any process, not of a power failure.
 	SetStatus(ctx context.Context, key string, value []byte) error
 
-	// Status returns the status under key; the caller owns the slice.
-	// ErrNotFound when there is none.
+	// Status returns the status under key, never nil. ErrNotFound when there is
+	// none.
 	Status(ctx context.Context, key string) ([]byte, error)
 
 	// Append adds one entry to the log after head; the zero Head is an empty
 	// log, which the first Append creates. It returns the new head. ErrConflict
-	// when the log's head is another one. Not idempotent: after an error other
-	// than ErrConflict and ErrLimit the caller reads the log to learn whether
-	// the entry is there. Once returned, the entry survives a power failure.
+	// when the log's head is another one, which includes a head that no log can
+	// have (sequence 0 with a hash); ErrLimit at sequence MaxLogEntries, whatever
+	// the hash. Not idempotent: after an error other than ErrConflict and
+	// ErrLimit the caller reads the log to learn whether the entry is there.
+	// Once returned, the entry and all before it survive a power failure.
 	Append(ctx context.Context, log string, head Head, payload []byte) (Head, error)
 
 	// Log returns the entries after head, in order, their chain verified from
 	// head on. A log that does not exist has no entries. ErrConflict when head
-	// is not part of the log; ErrCorrupt when the chain is broken.
+	// is not part of the log; ErrCorrupt when the chain is broken or an entry in
+	// its middle is missing. It cannot notice that entries at the end are gone.
 	Log(ctx context.Context, log string, head Head) ([]Entry, error)
 
-	// Logs returns the names of all logs that start with prefix, sorted.
+	// Logs returns the names of all logs that start with prefix, sorted. A log
+	// exists once it has an entry.
 	Logs(ctx context.Context, prefix string) ([]string, error)
 
 	// Size returns the bytes that objects under prefix take in the store now,
@@ -109,7 +127,8 @@ type Store interface {
 	// URL returns the address that opens this store again, without credentials.
 	URL() string
 
-	// Close releases the client. Calls in progress may fail.
+	// Close releases the client and leaves what is stored. Calls in progress and
+	// open readers may fail; later calls are ErrClosed. Idempotent.
 	Close() error
 }
 

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dir
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"disdel/internal/store"
+)
+
+const (
+	lockName = "lock"
+	// staleAge is how long nothing may have happened in a client's temporary
+	// folder before it is looked at for sweeping. The lock alone says that a
+	// client is dead where all clients share a kernel; a folder shared with a
+	// virtual machine may not share locks, and age covers that.
+	staleAge = time.Hour
+	// tempTries bounds how often a client makes its temporary folder again
+	// because a sweep took it.
+	tempTries = 3
+)
+
+// scratch is the folder of one client's temporary files. It lives as long as the
+// client, which holds a lock in it all the while, so that writing a file costs
+// no lock of its own.
+type scratch struct {
+	folder string
+	lock   *os.File
+	count  uint64
+}
+
+// openScratch makes a new scratch folder under root.
+func openScratch(root string) (*scratch, error) {
+	var err error
+	for range tempTries {
+		folder := filepath.Join(root, tempName, randomName())
+		if err = os.Mkdir(folder, folderMode); err != nil {
+			if errors.Is(err, fs.ErrExist) {
+				continue
+			}
+			return nil, err
+		}
+		var lock *os.File
+		lock, err = os.OpenFile(filepath.Join(folder, lockName), os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) { // Swept before it had a lock.
+				continue
+			}
+			return nil, err
+		}
+		if err = flock(lock, syscall.LOCK_EX); err != nil {
+			lock.Close()
+			return nil, err
+		}
+		// A sweep may have held the lock first and removed it.
+		if _, err = os.Lstat(lock.Name()); err == nil {
+			return &scratch{folder: folder, lock: lock}, nil
+		}
+		lock.Close()
+	}
+	return nil, err
+}
+
+func flock(file *os.File, how int) error {
+	for {
+		err := syscall.Flock(int(file.Fd()), how)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, syscall.EINTR) {
+			return &fs.PathError{Op: "lock", Path: file.Name(), Err: err}
+		}
+	}
+}
+
+// close removes the folder and all in it, the lock last.
+func (c *scratch) close() {
+	removeScratch(c.folder)
+	c.lock.Close()
+}
+
+func removeScratch(folder string) {
+	entries, _ := os.ReadDir(folder)
+	for _, entry := range entries {
+		if entry.Name() != lockName {
+			_ = os.Remove(filepath.Join(folder, entry.Name()))
+		}
+	}
+	_ = os.Remove(filepath.Join(folder, lockName))
+	_ = os.Remove(folder)
+}
+
+// createTemp makes an empty temporary file.
+func (s *Store) createTemp() (*os.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var err error
+	for range tempTries {
+		if s.closed.Load() {
+			return nil, store.ErrClosed
+		}
+		if s.scratch == nil {
+			if s.scratch, err = openScratch(s.root); err != nil {
+				return nil, err
+			}
+		}
+		s.scratch.count++
+		name := filepath.Join(s.scratch.folder, strconv.FormatUint(s.scratch.count, 10))
+		var file *os.File
+		file, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+		if err == nil {
+			return file, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		s.scratch.lock.Close()
+		s.scratch = nil
+	}
+	return nil, err
+}
+
+// writeTemp makes a complete temporary file of what write writes; the caller
+// removes it. An error of write itself is returned apart, for it is not the
+// store's. With sync the content survives a power failure.
+func (s *Store) writeTemp(ctx context.Context, k kind, name string, sync bool, write func(io.Writer) error) (path string, failed, err error) {
+	file, err := s.createTemp()
+	if err != nil {
+		return "", nil, err
+	}
+	complete := false
+	defer func() { // Also when write panics.
+		if !complete {
+			file.Close()
+			os.Remove(file.Name())
+		}
+	}()
+	frames := newFrameWriter(ctx, file, k, name)
+	defer frames.release()
+	failed = write(frames)
+	if frames.err != nil {
+		return "", nil, frames.err
+	}
+	if failed != nil {
+		return "", failed, nil
+	}
+	if err := frames.finish(); err != nil {
+		return "", nil, err
+	}
+	if sync {
+		if err := file.Sync(); err != nil {
+			return "", nil, err
+		}
+	}
+	if err := file.Close(); err != nil {
+		return "", nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return "", nil, err
+	}
+	complete = true
+	return file.Name(), nil, nil
+}
+
+// sweep removes the temporary files of clients that are dead: their folder is
+// old and its lock is free. It does what it can; what is left is found again by
+// the next Open.
+func sweep(root string, now time.Time) {
+	markers, _ := filepath.Glob(filepath.Join(root, markerTemp+"*"))
+	for _, path := range markers {
+		if old(path, now) {
+			_ = os.Remove(path)
+		}
+	}
+	folders, _ := os.ReadDir(filepath.Join(root, tempName))
+	for _, entry := range folders {
+		if entry.IsDir() {
+			sweepScratch(filepath.Join(root, tempName, entry.Name()), now)
+		}
+	}
+}
+
+func old(path string, now time.Time) bool {
+	info, err := os.Lstat(path)
+	return err == nil && now.Sub(info.ModTime()) > staleAge
+}
+
+func sweepScratch(folder string, now time.Time) {
+	if !old(folder, now) {
+		return
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		if !old(filepath.Join(folder, entry.Name()), now) {
+			return
+		}
+	}
+	lock, err := os.OpenFile(filepath.Join(folder, lockName), os.O_RDWR, 0)
+	if err != nil {
+		// Without a lock the folder is one that a client or a sweep died over,
+		// and then it is empty.
+		_ = os.Remove(folder)
+		return
+	}
+	defer lock.Close()
+	if flock(lock, syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+		removeScratch(folder)
+	}
+}
