@@ -1,4 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package nn is the training engine.
+// Package nn is the training engine: it turns a model and a batch size into a
+// static program over one block of memory, says how many bytes that is before
+// any is allocated, and runs it without allocating. It hides how layers are
+// fused, where values lie in memory and in which order arithmetic happens.
+//
+// Words: a [Spec] describes a model; [Compile] makes a [Program] of it, a list
+// of stages; [Program.Sizes] says what it needs; [Program.Bind] lays it over an
+// [Arena] and makes an [Instance], which trains and predicts. A parameter is one
+// weight or bias; all lie in one flat vector in the order of [Spec.Params].
+//
+// Layouts: activations are [record, row, column, channel]; weights of a
+// convolution [row, column, channel in, filter], of a dense layer [in, unit].
+// They are those of Keras, and let kernels run over outputs that are neighbours.
+//
+// # Memory
+//
+// The arena holds, in this order: weights; first moments, second moments,
+// gradients of the parameters (these three for training only); activations;
+// workspace. A convolution is computed together with the ReLU and max-pool that
+// follow it, row by row, so its full output exists nowhere; of a maximum one
+// byte tells the place. The gradient of a value overwrites the value: the stage
+// that consumed the value needs it last, for the gradient of its weights and to
+// know where a ReLU was open. So training needs no memory for gradients of
+// activations. Without training, values whose lives do not meet share bytes.
+//
+// # Invariants
+//
+//  1. An instance touches exactly Sizes().Total bytes, and what they held before
+//     Init does not show.
+//  2. Step, Evaluate and Predict allocate nothing.
+//  3. Equal specs, configurations, weights, moments, records and step numbers
+//     give equal bits, for one kernel set, on every platform. Arithmetic that is
+//     not in the set (loss, initial values, Adam's constants) is the same for
+//     all sets.
+//  4. A gradient is a sum over records in their order, continued from what is
+//     there: it does not depend on how records are cut into parts.
+//  5. A step that fails leaves weights and moments as they were.
+//
+// Everything is called from one goroutine per instance. Programs are immutable
+// and shared freely. The planner uses Compile and Sizes only.
 package nn

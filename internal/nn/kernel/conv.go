@@ -109,9 +109,11 @@ func (c *convGradient) pooled(corner, pool int, d []float32, arg []uint8, db []f
 func (c *convGradient) add(corner, f int, v float32) {
 	size := c.rows * c.cols
 	dw := c.dw[f*size:][:size]
+	at := corner // of the window's row in x
 	for i := 0; i < size; i += c.cols {
-		x := c.x[corner+i/c.cols*c.row:][:c.cols]
+		x := c.x[at:][:c.cols]
 		dw := dw[i:][:c.cols]
+		at += c.row
 		for j, u := range x {
 			dw[j] += float32(u * v)
 		}
@@ -120,9 +122,11 @@ func (c *convGradient) add(corner, f int, v float32) {
 		return
 	}
 	w := c.w[f*size:][:size]
+	at = corner
 	for i := 0; i < size; i += c.cols {
-		dx := c.dx[corner+i/c.cols*c.row:][:c.cols]
+		dx := c.dx[at:][:c.cols]
 		w := w[i:][:c.cols]
+		at += c.row
 		for j, u := range w {
 			dx[j] += float32(u * v)
 		}

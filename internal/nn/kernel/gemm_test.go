@@ -19,22 +19,10 @@ func BenchmarkTile(b *testing.B) {
 		}
 		b.ReportMetric(2*26*32*9*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 	})
-	b.Run("dot", func(b *testing.B) {
-		var s float32
-		for b.Loop() {
-			for i := 0; i < 64; i += 2 {
-				for j := 0; j < 64; j += 4 {
-					r0, r1 := dot2x4(x[i*k:][:k], x[(i+1)*k:], w[j*k:], w[(j+1)*k:], w[(j+2)*k:], w[(j+3)*k:])
-					s += r0[0] + r1[1]
-				}
-			}
-		}
-		b.ReportMetric(2*64*64*k*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-	})
 	b.Run("dot4", func(b *testing.B) {
 		var s float32
 		for b.Loop() {
-			for i := 0; i < 64; i += 1 {
+			for i := range 64 {
 				for j := 0; j < 64; j += 4 {
 					r0, _, _, _ := dot4(x[i*k:][:k], w[j*k:], w[(j+1)*k:], w[(j+2)*k:], w[(j+3)*k:])
 					s += r0
