@@ -32,7 +32,9 @@ type action interface{ isAction() }
 type (
 	// note appends an event and has no other effect.
 	note struct{ event Event }
-	// deploy makes the action exist, and the numerics plan readable for workers.
+	// adopt makes the numerics plan readable for workers and notes the plan.
+	adopt struct{ planned Planned }
+	// deploy makes the action exist.
 	deploy struct {
 		name    string
 		memory  job.Bytes
@@ -47,6 +49,7 @@ type (
 )
 
 func (note) isAction()    {}
+func (adopt) isAction()   {}
 func (deploy) isAction()  {}
 func (invoke) isAction()  {}
 func (publish) isAction() {}
@@ -142,7 +145,7 @@ func decidePlan(s State) []action {
 	if err != nil {
 		return fail("%v", err)
 	}
-	return []action{note{Event{Planned: &planned}}}
+	return []action{adopt{planned}}
 }
 
 // replan answers failures that another resource plan can mend. A failure under

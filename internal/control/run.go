@@ -186,6 +186,11 @@ func (r *runner) perform(ctx, attempts context.Context, acts []action) (again bo
 			}
 			events = append(events, a.event)
 			again = true
+		case adopt:
+			if err := r.adopt(ctx, a.planned); err != nil {
+				return false, until, err
+			}
+			again = true
 		case deploy:
 			if err := r.deploy(ctx, a); err != nil {
 				return false, until, err
@@ -306,19 +311,25 @@ func (r *runner) keepProbe(ctx context.Context) error {
 	return r.cfg.Probes.Save(ctx, *r.state.Probe)
 }
 
-func (r *runner) deploy(ctx context.Context, d deploy) error {
-	if n := r.state.Numerics; n != nil {
-		raw, err := json.Marshal(n)
+// adopt stores the numerics plan where workers read it, then notes the plan.
+func (r *runner) adopt(ctx context.Context, p Planned) error {
+	if p.Numerics != nil {
+		raw, err := json.Marshal(p.Numerics)
 		if err != nil {
 			return fmt.Errorf("job %s: numerics plan: %w", r.keys.Job, err)
 		}
-		if _, err := r.cfg.Store.PutIfAbsent(ctx, r.state.keys().Numerics(), func(w io.Writer) error {
+		key := job.Keys{Job: r.keys.Job, Plan: p.Digest}.Numerics()
+		if _, err := r.cfg.Store.PutIfAbsent(ctx, key, func(w io.Writer) error {
 			_, err := w.Write(raw)
 			return err
 		}); err != nil {
 			return fmt.Errorf("job %s: %w", r.keys.Job, err)
 		}
 	}
+	return r.append(ctx, Event{Planned: &p})
+}
+
+func (r *runner) deploy(ctx context.Context, d deploy) error {
 	err := r.cfg.Platform.Deploy(ctx, platform.Package{
 		Name:    r.pkg,
 		Init:    r.cfg.Init,

@@ -95,6 +95,11 @@ func inferEstimate(d job.Dataset, m model, batch int, probe job.Probe) (job.Esti
 	}), program.FLOPs(), nil
 }
 
+// probeEstimate is what another probe would take.
+func probeEstimate(probe job.Probe) job.Estimate {
+	return withSafety(job.Estimate{Package: probe.Package, Model: probe.Held})
+}
+
 func evaluateEstimate(d job.Dataset, probe job.Probe) job.Estimate {
 	return withSafety(job.Estimate{Package: probe.Package, Model: confusion(d)})
 }

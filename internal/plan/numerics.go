@@ -23,10 +23,10 @@ const (
 	batchSpread = 4
 	// minReplicaSteps is how many steps a replica needs to learn: with fewer the
 	// local batch shrinks, and then the number of replicas.
-	minReplicaSteps = 200
+	minReplicaSteps = 700
 	// minLocalBatch bounds that shrinking: below it the arithmetic of a step no
 	// longer pays for its Adam update.
-	minLocalBatch = 8
+	minLocalBatch = 4
 	// roundSteps is the number of steps between two averages.
 	roundSteps = 20
 	// outerRate and outerMomentum are the outer optimizer's (DiLoCo).

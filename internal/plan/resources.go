@@ -107,6 +107,7 @@ func evaluation(spec job.Spec, d job.Dataset, m model, limits job.Limits, probe 
 		Roles: map[job.Role]job.Estimate{
 			job.RoleInfer:    infer,
 			job.RoleEvaluate: evaluateEstimate(d, probe),
+			job.RoleProbe:    probeEstimate(probe),
 		},
 		Seconds: perRecord*float64(d.Test)/float64(parallel) + 2*callSeconds,
 	}, nil

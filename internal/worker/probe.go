@@ -3,39 +3,41 @@
 package worker
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"disdel/internal/data/shard"
 	"disdel/internal/job"
 	"disdel/internal/nn"
-	"disdel/internal/nn/safetensors"
 )
 
 const (
-	probeSide, probeClasses, probeBatch = 8, 10, 8
 	// probeTime is how long the rate of training steps is measured.
 	probeTime = 30 * time.Millisecond
+	// probeRehearsals is how often the work is rehearsed: after that the heap
+	// and the pages of the program that are resident grow no more.
+	probeRehearsals = 4
 	// probeObjectBytes is the size of the object that is put and got.
 	probeObjectBytes = 1 << 20
 	pageBytes        = 4096
 )
 
-// probe does once, on a tiny model, all that the other roles do, so that what
-// the process then occupies is what any of them occupies beyond its arena. It
-// also measures rates. With Allocate or Busy it first takes memory or time, to
-// see whether the platform's limits hold.
+// probe does, on a tiny data set and model, all that the other roles do, by
+// their own code, so that what the process then occupies beyond its arena is
+// what any of them occupies. It also measures rates. With Allocate or Busy it
+// first takes memory or time, to see whether the platform's limits hold.
 func (w *Worker) probe(ctx context.Context, task job.Task) (result job.TaskResult, err error) {
 	if err := task.Job.Validate(); err != nil {
 		return result, fmt.Errorf("%w: %w", errTask, err)
@@ -50,101 +52,196 @@ func (w *Worker) probe(ctx context.Context, task job.Task) (result job.TaskResul
 	if p.Binary, err = binaryDigest(); err != nil {
 		return result, err
 	}
-	if p.FLOPS, p.StoreRate, p.Held, err = w.rehearse(ctx, task.Job); err != nil {
+	if p.FLOPS, err = w.measureSteps(ctx); err != nil {
 		return result, err
 	}
-	peak, err := residentPeak()
+	if p.StoreRate, err = w.measureStore(ctx, task.Job); err != nil {
+		return result, err
+	}
+	for range probeRehearsals {
+		if err := w.rehearse(ctx, task.Job); err != nil {
+			return result, fmt.Errorf("probe: %w", err)
+		}
+	}
+	peak, err := ResidentPeak()
 	if err != nil {
 		return result, err
 	}
+	spec, err := probeModel()
+	if err != nil {
+		return result, err
+	}
+	p.Held = job.Bytes(spec.ParamCount() * averageBytes).CeilTo(pageBytes)
 	p.Package = peak - p.Held
 	result.Probe = &p
 	return result, nil
 }
 
-// rehearse trains a tiny model, sends its weights through the store and back,
-// and says how fast that went and how much arena it held.
-func (w *Worker) rehearse(ctx context.Context, id job.ID) (flops, storeRate float64, held job.Bytes, err error) {
-	spec, err := nn.Named("cnn", nn.Shape{H: probeSide, W: probeSide, C: 1}, probeClasses)
+// probeData is the shape of the data set that a probe makes up.
+var probeData = job.Dataset{
+	Name: "probe", Height: 8, Width: 8, Channels: 1, Classes: 10, Scale: 1.0 / 256,
+	Train: 64, Test: 64, ShardRecords: 64,
+}
+
+const probeBatch = 8
+
+func probeModel() (nn.Spec, error) {
+	return nn.Named("cnn", nn.Shape{H: probeData.Height, W: probeData.Width, C: probeData.Channels}, probeData.Classes)
+}
+
+func probeRecords(n int) (pixels []byte, labels []uint16) {
+	pixels = make([]byte, n*int(probeData.RecordBytes()))
+	for i := range pixels {
+		pixels[i] = byte(i * 7)
+	}
+	labels = make([]uint16, n)
+	for i := range labels {
+		labels[i] = uint16(i % probeData.Classes)
+	}
+	return pixels, labels
+}
+
+// measureSteps returns the rate of training steps in floating point operations
+// a second.
+func (w *Worker) measureSteps(ctx context.Context) (flops float64, err error) {
+	spec, err := probeModel()
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, err
 	}
 	program, err := nn.Compile(spec, nn.Config{Batch: probeBatch, Train: true, Optimizer: nn.Adam(job.DefaultLearningRate)})
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, err
 	}
 	arena, err := nn.NewArena(int(program.Sizes().Total))
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, arena.Close()) }()
-	held = job.Bytes(program.Sizes().Total).CeilTo(pageBytes)
 	instance, err := program.Bind(arena.Bytes(), w.cfg.Kernels)
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, err
 	}
 	instance.Init(job.DefaultSeed)
-
-	pixels := make([]byte, probeBatch*probeSide*probeSide)
-	labels := make([]uint16, probeBatch)
-	for i := range pixels {
-		pixels[i] = byte(i)
-	}
-	for i := range labels {
-		labels[i] = uint16(i % probeClasses)
-	}
+	pixels, labels := probeRecords(probeBatch)
 	work := program.FLOPs()
 	steps, began := 0, time.Now()
 	for time.Since(began) < probeTime {
 		if err := ctx.Err(); err != nil {
-			return 0, 0, 0, err
+			return 0, err
 		}
 		steps++
-		if _, err := instance.Step(pixels, labels, 1.0/256, steps); err != nil {
-			return 0, 0, 0, fmt.Errorf("probe: %w", err)
+		if _, err := instance.Step(pixels, labels, probeData.Scale, steps); err != nil {
+			return 0, fmt.Errorf("probe: %w", err)
 		}
 	}
-	flops = float64(steps) * float64(work.Forward+work.Backward) / time.Since(began).Seconds()
-
-	began = time.Now()
-	if err := w.roundTrip(ctx, id, spec, instance.Weights()); err != nil {
-		return 0, 0, 0, err
-	}
-	return flops, 2 * probeObjectBytes / time.Since(began).Seconds(), held, nil
+	return float64(steps) * float64(work.Forward+work.Backward) / time.Since(began).Seconds(), nil
 }
 
-// roundTrip writes an object of probeObjectBytes that holds the weights again
-// and again, reads it back, and removes it.
-func (w *Worker) roundTrip(ctx context.Context, id job.ID, spec nn.Spec, weights []float32) (err error) {
+// measureStore returns the rate at which an object goes to the store and back,
+// in bytes a second.
+func (w *Worker) measureStore(ctx context.Context, id job.ID) (rate float64, err error) {
 	key := job.Keys{Job: id}.Scratch() + "probe/" + strings.ToLower(rand.Text())
-	var file bytes.Buffer
-	if err := safetensors.Write(&file, nil, tensors(spec.Params(), "", weights)); err != nil {
-		return fmt.Errorf("probe: %w", err)
-	}
-	repeats := probeObjectBytes/file.Len() + 1
+	block := make([]byte, pageBytes)
+	began := time.Now()
 	if _, err := w.store.PutIfAbsent(ctx, key, func(out io.Writer) error {
-		for range repeats {
-			if _, err := out.Write(file.Bytes()); err != nil {
+		for range probeObjectBytes / len(block) {
+			if _, err := out.Write(block); err != nil {
 				return err
 			}
 		}
 		return nil
 	}); err != nil {
-		return fmt.Errorf("probe: the store does not take objects: %w", err)
+		return 0, fmt.Errorf("probe: the store does not take objects: %w", err)
 	}
 	defer func() { err = errors.Join(err, w.store.Delete(context.WithoutCancel(ctx), key)) }()
 	object, err := w.store.Get(ctx, key)
 	if err != nil {
-		return fmt.Errorf("probe: the store does not give back objects: %w", err)
+		return 0, fmt.Errorf("probe: the store does not give back objects: %w", err)
 	}
 	defer func() { err = errors.Join(err, object.Close()) }()
-	if _, err := safetensors.NewReader(object); err != nil {
-		return fmt.Errorf("probe: %w", err)
+	if _, err := io.CopyBuffer(io.Discard, object, block); err != nil {
+		return 0, fmt.Errorf("probe: the store does not give back objects: %w", err)
 	}
-	if _, err := io.Copy(io.Discard, object); err != nil {
-		return fmt.Errorf("probe: the store does not give back objects: %w", err)
+	return 2 * probeObjectBytes / time.Since(began).Seconds(), nil
+}
+
+// rehearse carries out a whole job of two replicas and two rounds on made-up
+// data, and removes what it left in the store.
+func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
+	name := strings.ToLower(rand.Text())[:8]
+	rehearsal := job.ID(fmt.Sprintf("%.*s-%s", job.MaxIDLength-len(name)-1, id, name))
+	d := probeData
+	d.Digest = "probe-" + name
+	spec, err := probeModel()
+	if err != nil {
+		return err
+	}
+	adam := nn.Adam(job.DefaultLearningRate)
+	n := job.Numerics{
+		Version: job.NumericsVersion, KernelSet: w.cfg.Kernels.Name, Dataset: d, Model: spec.Canonical(),
+		Seed: job.DefaultSeed, Epochs: 1, Batch: probeBatch, LocalBatch: probeBatch, Replicas: 2,
+		StepsPerEpoch: 4, Steps: 4, RoundSteps: 2,
+		Local: job.Adam{LearningRate: adam.LearningRate, Beta1: adam.Beta1, Beta2: adam.Beta2, Epsilon: adam.Epsilon},
+		Outer: job.Nesterov{LearningRate: 0.7, Momentum: 0.9},
+	}
+	digest, err := n.Digest()
+	if err != nil {
+		return err
+	}
+	keys := job.Keys{Job: rehearsal, Plan: digest}
+	defer func() { err = errors.Join(err, w.remove(context.WithoutCancel(ctx), keys.Scratch(), d)) }()
+	if err := w.putProbeData(ctx, keys, n); err != nil {
+		return err
+	}
+	tasks := []job.Task{
+		{Role: job.RoleTrain, Replica: 0, From: 0, To: 2},
+		{Role: job.RoleTrain, Replica: 1, From: 0, To: 2},
+		{Role: job.RoleAverage, From: 0, To: 2},
+		{Role: job.RoleTrain, Replica: 0, From: 2, To: 4},
+		{Role: job.RoleTrain, Replica: 1, From: 2, To: 4},
+		{Role: job.RoleAverage, From: 2, To: 4},
+		{Role: job.RoleInfer, Model: keys.Final(), ShardTo: 1, Batch: probeBatch},
+		{Role: job.RoleEvaluate, Pieces: 1},
+	}
+	for _, t := range tasks {
+		t.Job, t.Plan, t.Dataset = rehearsal, digest, &d
+		if _, err := w.Do(ctx, t); err != nil {
+			return err
+		}
+		runtime.GC()
 	}
 	return nil
+}
+
+func (w *Worker) putProbeData(ctx context.Context, keys job.Keys, n job.Numerics) error {
+	d := n.Dataset
+	pixels, labels := probeRecords(d.ShardRecords)
+	header := shard.Header{Records: d.ShardRecords, H: d.Height, W: d.Width, C: d.Channels, Classes: d.Classes}
+	for _, part := range []job.Part{job.TrainPart, job.TestPart} {
+		if _, err := w.store.PutIfAbsent(ctx, d.ShardKey(part, 0), func(out io.Writer) error {
+			return shard.Write(out, header, pixels, labels)
+		}); err != nil {
+			return err
+		}
+	}
+	raw, err := json.Marshal(n)
+	if err != nil {
+		return fmt.Errorf("numerics plan: %w", err)
+	}
+	_, err = w.store.PutIfAbsent(ctx, keys.Numerics(), func(out io.Writer) error {
+		_, err := out.Write(raw)
+		return err
+	})
+	return err
+}
+
+func (w *Worker) remove(ctx context.Context, scratch string, d job.Dataset) error {
+	keys, err := w.store.List(ctx, scratch)
+	if err != nil {
+		return err
+	}
+	keys = append(keys, d.ShardKey(job.TrainPart, 0), d.ShardKey(job.TestPart, 0))
+	return w.store.Delete(ctx, keys...)
 }
 
 // takeMemory takes and touches n bytes, a megabyte at a time, and keeps them to
@@ -207,21 +304,3 @@ var binaryDigest = sync.OnceValues(func() (_ string, err error) {
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
 })
-
-// residentPeak is the high-water mark of this process's resident memory.
-func residentPeak() (job.Bytes, error) {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0, fmt.Errorf("probe: own memory: %w", err)
-	}
-	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kilobytes, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("probe: own memory: %w", err)
-			}
-			return job.Bytes(kilobytes) * job.KB, nil
-		}
-	}
-	return 0, errors.New("probe: own memory: /proc/self/status has no VmHWM")
-}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"disdel/internal/data"
+	"disdel/internal/job"
+	"disdel/internal/report"
+)
+
+func (a *app) inferCommand() *cobra.Command {
+	o := &options{spec: job.Spec{Kind: job.Infer, Batch: job.DefaultBatch}}
+	cmd := &cobra.Command{
+		Use:   "infer DATASET",
+		Short: "Run a stored model over a data set's test part, in containers",
+		Long: `Infer loads a model from the store, runs it over the test part in containers at
+once, and merges what they counted into accuracy, loss and a confusion matrix.`,
+		Example: `  disdel infer digits
+  disdel infer digits --model 3f2a9c --json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.spec.Dataset = args[0]
+			found, err := data.Find(args[0])
+			if err != nil {
+				return err
+			}
+			record, err := a.runJob(cmd.Context(), o)
+			if err != nil || o.json {
+				return err
+			}
+			return report.Confusion(a.stdout, record.Confusion, found.Info().ClassNames)
+		},
+	}
+	cmd.Flags().StringVar(&o.spec.Model, "model", "", "digest of the model, or the start of it (default: the newest of the data set)")
+	o.platformFlags(cmd)
+	o.storeFlag(cmd)
+	o.outputFlags(cmd)
+	return cmd
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"disdel/internal/job"
+	"disdel/internal/platform/pool"
+)
+
+// options are the flags that several commands share.
+type options struct {
+	spec  job.Spec
+	pool  pool.Config
+	store string
+	// enforcement of memory limits by the process driver; "" tries.
+	enforcement string
+	json, quiet bool
+}
+
+func (o *options) trainFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	o.spec.Kind, o.spec.Model = job.Train, job.DefaultModel
+	o.spec.Epochs, o.spec.Batch = job.DefaultEpochs, job.DefaultBatch
+	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "model: cnn (the thesis's) or mlp")
+	f.Var(countValue{&o.spec.Epochs}, "epochs", "passes over the training part")
+	f.Var(countValue{&o.spec.Batch}, "batch", "batch size of a sequential run, in records")
+	f.Float64Var(&o.spec.LearningRate, "lr", job.DefaultLearningRate, "learning rate of Adam")
+	f.Uint64Var(&o.spec.Seed, "seed", job.DefaultSeed, "seed of weights and shuffles")
+	f.Var(countValue{&o.spec.Replicas}, "workers", "number of replicas that learn at once (default: planned)")
+	f.Var(countValue{&o.spec.LocalBatch}, "local-batch", "batch size of one replica (default: planned)")
+	f.Var(countValue{&o.spec.Rounds}, "rounds", "how often weights are averaged; 1 is the thesis (default: planned)")
+}
+
+func (o *options) platformFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.Var(bytesValue{&o.spec.Memory}, "memory", "memory limit of each container, in MB or with a unit (default: planned)")
+	f.Var(durationValue{&o.spec.Timeout}, "timeout", "time limit of one invocation, in seconds or as 1m30s (default 60)")
+	f.Var(countValue{&o.spec.Containers}, "containers", "most containers at once (default: planned)")
+	o.poolFlags(cmd)
+}
+
+func (o *options) poolFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.Var(bytesValue{&o.pool.PoolMemory}, "pool-memory", "memory of all containers of the embedded platform together (default 2048)")
+	f.Var(bytesValue{&o.pool.MemoryMin}, "min-memory", "smallest memory limit that the embedded platform offers (default 128)")
+	f.Var(bytesValue{&o.pool.MemoryMax}, "max-memory", "largest memory limit that the embedded platform offers (default 512)")
+	f.StringVar(&o.enforcement, "enforcement", "", "who enforces memory limits: cgroup-v2, cgroup-v1, systemd-scope or watched (default: the first that works)")
+}
+
+func (o *options) storeFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.store, "store", "", "where models, data and logs live: dir:///absolute/path (default: $DISDEL_STORE, else the user's data folder)")
+}
+
+func (o *options) outputFlags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object instead of text")
+	cmd.Flags().BoolVar(&o.quiet, "quiet", false, "no progress on stderr")
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"disdel/internal/job"
+	"disdel/internal/platform"
+	"disdel/internal/report"
+)
+
+func (a *app) platformCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "platform",
+		Short: "Look at the platform that runs the containers",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.platformCheckCommand())
+	return cmd
+}
+
+func (a *app) platformCheckCommand() *cobra.Command {
+	o := &options{}
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "See whether the platform's limits on memory and time really hold",
+		Long: `Check starts workers that behave, one that takes more memory than its limit and
+one that computes longer than its limit, and shows what became of them.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			ctx := cmd.Context()
+			e, err := a.open(ctx, o)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, e.close()) }()
+			rows, err := checkLimits(ctx, e.config.Platform, e.config.Init)
+			if err != nil {
+				return err
+			}
+			if o.json {
+				err = report.JSON(a.stdout, map[string]any{"checks": rows})
+			} else {
+				err = report.Checks(a.stdout, rows)
+			}
+			for _, row := range rows {
+				if !row.Passed {
+					err = errors.Join(err, fmt.Errorf("the platform does not keep its limits: %s", row.What))
+				}
+			}
+			return err
+		},
+	}
+	o.poolFlags(cmd)
+	o.storeFlag(cmd)
+	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object instead of text")
+	return cmd
+}
+
+// overrunTimeout is the time limit of the action that a check overruns.
+const overrunTimeout = time.Second
+
+type limitCheck struct {
+	what   string
+	task   job.Task
+	memory job.Bytes
+	time   time.Duration
+	want   platform.Kind
+}
+
+// checkLimits makes one call after the other of workers that keep or break the
+// limits of their actions.
+func checkLimits(ctx context.Context, p platform.Platform, init map[string]string) (rows []report.CheckRow, err error) {
+	limits, err := p.Limits(ctx)
+	if err != nil {
+		return nil, err
+	}
+	id, err := job.NewID(time.Now(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	memory := max(limits.MemoryMin, job.MB)
+	probe := job.Task{Role: job.RoleProbe, Job: id}
+	half, double, busy := probe, probe, probe
+	half.Allocate, double.Allocate, busy.Busy = memory/2, memory*2, 10*overrunTimeout
+	overrun := min(max(overrunTimeout, limits.TimeoutMin), limits.TimeoutDefault)
+	checks := []limitCheck{
+		{"a worker at rest", probe, memory, limits.TimeoutDefault, platform.Success},
+		{fmt.Sprintf("takes %v of %v", half.Allocate, memory), half, memory, limits.TimeoutDefault, platform.Success},
+		{fmt.Sprintf("takes %v of %v", double.Allocate, memory), double, memory, limits.TimeoutDefault, platform.OutOfMemory},
+		{fmt.Sprintf("computes %v in %v", busy.Busy, overrun), busy, memory, overrun, platform.TimedOut},
+	}
+	pkg := "disdel-check-" + string(id)
+	defer func() { err = errors.Join(err, p.Remove(context.WithoutCancel(ctx), pkg)) }()
+	for i, c := range checks {
+		action := platform.Action{Name: fmt.Sprintf("check%d", i), Memory: c.memory, Timeout: c.time}
+		if err := p.Deploy(ctx, platform.Package{Name: pkg, Init: init, Actions: []platform.Action{action}}); err != nil {
+			return rows, err
+		}
+		params, err := json.Marshal(c.task)
+		if err != nil {
+			return rows, fmt.Errorf("check: %w", err)
+		}
+		activation, err := p.Invoke(ctx, platform.Call{Package: pkg, Action: action.Name, Params: params})
+		if err != nil {
+			return rows, err
+		}
+		out, err := p.Await(ctx, activation)
+		if err != nil {
+			return rows, err
+		}
+		rows = append(rows, report.CheckRow{
+			What: c.what, Want: string(c.want), Got: string(out.Kind), Passed: out.Kind == c.want, Detail: checkDetail(limits, out),
+		})
+	}
+	return rows, nil
+}
+
+func checkDetail(limits job.Limits, out platform.Outcome) string {
+	u := out.Usage
+	detail := fmt.Sprintf("peak %v of %v (%s), started in %v, ran %v", u.Peak, u.Limit, limits.Enforcement,
+		u.Init.Round(100*time.Microsecond), u.Duration.Round(time.Millisecond))
+	var result job.TaskResult
+	switch {
+	case out.Kind != platform.Success:
+		detail = out.Message
+	case json.Unmarshal(out.Result, &result) == nil && result.Probe != nil:
+		detail += fmt.Sprintf("; %.2f GFLOP/s, store %.0f MB/s, kernels %s", result.Probe.FLOPS/1e9, result.Probe.StoreRate/1e6, result.Probe.KernelSet)
+	}
+	return detail
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+
+	"disdel/internal/control"
+	"disdel/internal/report"
+)
+
+// progress shows people how far a job is: a bar on a terminal, else a line at
+// every change of phase and now and then while it trains.
+type progress struct {
+	w        io.Writer
+	terminal bool
+	bar      *progressbar.ProgressBar
+
+	phase  string
+	lastAt time.Time
+}
+
+const lineInterval = 5 * time.Second
+
+func (a *app) newProgress(quiet bool) func(control.State) {
+	if quiet {
+		return nil
+	}
+	p := &progress{w: a.stderr, terminal: a.terminal && a.getenv("TERM") != "dumb"}
+	return p.show
+}
+
+func (p *progress) show(s control.State) {
+	now := s.Progress()
+	line := describe(now)
+	if p.terminal {
+		p.showBar(now, line)
+		return
+	}
+	if now.Phase != p.phase || now.Phase == "train" && time.Since(p.lastAt) >= lineInterval {
+		p.phase, p.lastAt = now.Phase, time.Now()
+		fmt.Fprintln(p.w, "disdel:", line)
+	}
+}
+
+func (p *progress) showBar(now control.Progress, line string) {
+	if now.Phase != "train" {
+		if p.bar != nil && now.Phase == "done" {
+			_ = p.bar.Clear()
+		}
+		return
+	}
+	if p.bar == nil {
+		p.bar = progressbar.NewOptions(now.Total, progressbar.OptionSetWriter(p.w), progressbar.OptionSetWidth(30),
+			progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish(),
+			progressbar.OptionThrottle(50*time.Millisecond))
+	}
+	p.bar.Describe(line)
+	_ = p.bar.Set(now.Done)
+}
+
+func describe(now control.Progress) string {
+	switch now.Phase {
+	case "probe":
+		return "measuring a worker"
+	case "train":
+		text := fmt.Sprintf("training, round %d of %d", now.Round+1, now.Rounds)
+		if now.Loss > 0 {
+			text += fmt.Sprintf(", loss %.4f", now.Loss)
+		}
+		return text
+	case "evaluate":
+		return "evaluating on the test part"
+	default:
+		return "done"
+	}
+}
+
+// modelRow describes a model for a list.
+func modelRow(m control.Model) report.ModelRow {
+	return report.ModelRow{
+		Digest: m.Digest, Name: m.Name, Dataset: m.Dataset, Parameters: m.Parameters, Accuracy: m.Accuracy,
+		Epochs: m.Epochs, Replicas: m.Replicas, Job: m.Job, Created: m.Created,
+	}
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"disdel/internal/control"
+	"disdel/internal/job"
+	"disdel/internal/report"
+	"disdel/internal/store"
+	"disdel/internal/worker"
+)
+
+// execution is an opened platform and store with which jobs are run.
+type execution struct {
+	store  store.Store
+	config control.Config
+	close  func() error
+}
+
+// open opens what a job needs. Nothing of it stays after close.
+func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
+	s, err := a.openStore(ctx, o.store)
+	if err != nil {
+		return nil, err
+	}
+	p, workerPath, err := a.openPlatform(ctx, o)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	closeAll := func() error { return errors.Join(p.Close(), s.Close()) }
+	limits, err := p.Limits(ctx)
+	if err != nil {
+		return nil, errors.Join(err, closeAll())
+	}
+	probes, err := a.openProbes(workerPath, p.Name(), limits.Enforcement)
+	if err != nil {
+		return nil, errors.Join(err, closeAll())
+	}
+	return &execution{
+		store: s,
+		config: control.Config{
+			Platform: p, Store: s, Init: workerInit(s), Probes: probes,
+			Observe: a.newProgress(o.quiet), ControllerPeak: ownPeak,
+		},
+		close: closeAll,
+	}, nil
+}
+
+// prepare stages the data and chooses the model, which makes a job of a spec.
+func prepare(ctx context.Context, s store.Store, spec job.Spec) (control.Created, error) {
+	if err := spec.Validate(); err != nil {
+		return control.Created{}, err
+	}
+	id, err := job.NewID(time.Now(), rand.Reader)
+	if err != nil {
+		return control.Created{}, err
+	}
+	created := control.Created{Job: id, Spec: spec}
+	if spec.Kind == job.Infer {
+		m, err := control.FindModel(ctx, s, spec.Dataset, spec.Model)
+		if err != nil {
+			return created, err
+		}
+		created.Model = &m
+	}
+	created.Dataset, err = stage(ctx, s, spec.Dataset)
+	return created, err
+}
+
+// runJob carries out one job and prints its record. With JSON the record is
+// printed whatever happens to the job.
+func (a *app) runJob(ctx context.Context, o *options) (record job.Record, err error) {
+	e, err := a.open(ctx, o)
+	if err != nil {
+		return record, a.refused(o, record, err)
+	}
+	defer func() { err = errors.Join(err, e.close()) }()
+	created, err := prepare(ctx, e.store, o.spec)
+	if err == nil {
+		record, err = control.Run(ctx, e.config, created)
+	}
+	if err != nil {
+		return record, a.refused(o, record, err)
+	}
+	if err := a.print(o, record); err != nil {
+		return record, err
+	}
+	switch {
+	case record.Status == job.Succeeded:
+		return record, nil
+	case o.json:
+		fmt.Fprintf(a.stderr, "%s job %s %s: %s\n", a.red("disdel:"), record.Job, record.Status, record.Error)
+	default:
+		fmt.Fprintf(a.stderr, "%s %s\n", a.red("disdel:"), record.Error)
+	}
+	return record, errReported
+}
+
+func (a *app) print(o *options, record job.Record) error {
+	if o.json {
+		return report.JSON(a.stdout, record)
+	}
+	return report.Job(a.stdout, record)
+}
+
+// refused prints the record of a job that could not be run, for programs, and
+// returns the error for people. Wrong usage makes no job and no record.
+func (a *app) refused(o *options, record job.Record, cause error) error {
+	if !o.json || isUsage(cause) {
+		return cause
+	}
+	if record.Job == "" {
+		record = job.Record{
+			Kind: o.spec.Kind, Dataset: o.spec.Dataset, Model: job.RecordModel{Name: o.spec.Model},
+			Epochs: o.spec.Epochs, Batch: o.spec.Batch, Seed: o.spec.Seed, Actions: []job.RecordAction{},
+		}
+	}
+	record.Status, record.Error = job.Failed, cause.Error()
+	return errors.Join(cause, report.JSON(a.stdout, record))
+}
+
+// ownPeak is this process's peak of resident memory, 0 where the system does not
+// tell.
+func ownPeak() job.Bytes {
+	peak, err := worker.ResidentPeak()
+	if err != nil {
+		return 0
+	}
+	return peak
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"disdel/internal/data"
+	"disdel/internal/job"
+	"disdel/internal/store"
+)
+
+// stage loads a data set and puts its shards into the store, unless they are
+// there already.
+func stage(ctx context.Context, s store.Store, name string) (job.Dataset, error) {
+	set, err := data.Load(ctx, name)
+	if err != nil {
+		return job.Dataset{}, err
+	}
+	info := set.Info
+	d := job.Dataset{
+		Name: info.Name, Digest: set.Digest(),
+		Height: info.H, Width: info.W, Channels: info.C,
+		Classes: info.Classes, ClassNames: info.ClassNames, Scale: info.Scale,
+		Train: set.Train.Len(), Test: set.Test.Len(), ShardRecords: data.ShardRecords(info),
+	}
+	missing, err := missingShards(ctx, s, d)
+	if err != nil || len(missing) == 0 {
+		return d, err
+	}
+	var keys []string
+	err = data.Cut(set, d.ShardRecords, func(sh data.Shard) error {
+		key := d.ShardKey(job.Part(sh.Part), sh.Index)
+		if !missing[key] {
+			return nil
+		}
+		keys = append(keys, key)
+		_, err := s.PutIfAbsent(ctx, key, sh.Encode)
+		return err
+	})
+	if err == nil {
+		err = s.Flush(ctx, keys...)
+	}
+	if err != nil {
+		return d, fmt.Errorf("put %s into the store: %w", name, err)
+	}
+	return d, nil
+}
+
+func missingShards(ctx context.Context, s store.Store, d job.Dataset) (map[string]bool, error) {
+	have, err := s.List(ctx, "data/"+d.Digest+"/")
+	if err != nil {
+		return nil, fmt.Errorf("look for %s in the store: %w", d.Name, err)
+	}
+	missing := map[string]bool{}
+	for _, part := range []job.Part{job.TrainPart, job.TestPart} {
+		for i := range d.Shards(part) {
+			missing[d.ShardKey(part, i)] = true
+		}
+	}
+	for _, key := range have {
+		delete(missing, key)
+	}
+	return missing, nil
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func (a *app) trainCommand() *cobra.Command {
+	o := &options{}
+	cmd := &cobra.Command{
+		Use:   "train DATASET",
+		Short: "Train a model on a data set, in containers, and keep it in the store",
+		Long: `Train cuts the data set into shards, trains replicas of the model in containers
+of the embedded platform, averages them round by round, evaluates the result on
+the test part and keeps it in the store.
+
+The same seed and options give the same model, bit for bit, whatever the number
+of containers and whatever fails on the way.`,
+		Example: `  disdel train digits
+  disdel train digits --model mlp --epochs 10 --json
+  disdel train digits --workers 8 --containers 2
+  disdel train digits --rounds 1            # average once, as in the thesis`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.spec.Dataset = args[0]
+			_, err := a.runJob(cmd.Context(), o)
+			return err
+		},
+	}
+	o.trainFlags(cmd)
+	o.platformFlags(cmd)
+	o.storeFlag(cmd)
+	o.outputFlags(cmd)
+	return cmd
+}

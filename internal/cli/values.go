@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"disdel/internal/job"
+)
+
+// bytesValue is a flag for an amount of memory.
+type bytesValue struct{ bytes *job.Bytes }
+
+func (v bytesValue) String() string {
+	if v.bytes == nil || *v.bytes == 0 {
+		return ""
+	}
+	return v.bytes.String()
+}
+func (v bytesValue) Type() string { return "MB" }
+func (v bytesValue) Set(s string) error {
+	b, err := job.ParseBytes(s)
+	if err != nil {
+		return err
+	}
+	if b <= 0 {
+		return fmt.Errorf("memory %q: want more than 0", s)
+	}
+	*v.bytes = b
+	return nil
+}
+
+// durationValue is a flag for a time: a number of seconds or a Go duration.
+type durationValue struct{ d *time.Duration }
+
+func (v durationValue) String() string {
+	if v.d == nil || *v.d == 0 {
+		return ""
+	}
+	return v.d.String()
+}
+func (v durationValue) Type() string { return "seconds" }
+func (v durationValue) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if seconds, numErr := strconv.ParseFloat(s, 64); numErr == nil {
+		d, err = time.Duration(seconds*float64(time.Second)), nil
+		if math.IsNaN(seconds) || seconds > math.MaxInt64/float64(time.Second) {
+			err = fmt.Errorf("out of range")
+		}
+	}
+	if err != nil || d <= 0 {
+		return fmt.Errorf("time %q: want seconds (60) or a duration (1m30s), more than 0", s)
+	}
+	*v.d = d
+	return nil
+}
+
+// countValue is a flag for a number of things, at least one, where leaving it
+// out means "chosen by the plan".
+type countValue struct{ n *int }
+
+func (v countValue) String() string {
+	if v.n == nil || *v.n == 0 {
+		return ""
+	}
+	return strconv.Itoa(*v.n)
+}
+func (v countValue) Type() string { return "int" }
+func (v countValue) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return fmt.Errorf("%q: want a whole number of at least 1", s)
+	}
+	*v.n = n
+	return nil
+}

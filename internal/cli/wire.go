@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"disdel/internal/platform/pool"
+	"disdel/internal/platform/pool/process"
+	"disdel/internal/store"
+	"disdel/internal/store/dir"
+	"disdel/internal/worker"
+)
+
+// Environment variables that the command line reads.
+const (
+	storeEnv     = "DISDEL_STORE"
+	dataHomeEnv  = "XDG_DATA_HOME"
+	cacheHomeEnv = "XDG_CACHE_HOME"
+)
+
+// userFolder is a folder of the user's for this program: under the folder that
+// the variable names, else under fallback in the home folder.
+func (a *app) userFolder(variable, fallback string) (string, error) {
+	if base := a.getenv(variable); filepath.IsAbs(base) {
+		return filepath.Join(base, "disdel"), nil
+	}
+	home := a.getenv("HOME")
+	if !filepath.IsAbs(home) {
+		return "", usagef("HOME is not set, so there is no place for files; set HOME or %s", variable)
+	}
+	return filepath.Join(home, fallback, "disdel"), nil
+}
+
+func (a *app) storeURL(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	if url := a.getenv(storeEnv); url != "" {
+		return url, nil
+	}
+	folder, err := a.userFolder(dataHomeEnv, ".local/share")
+	if err != nil {
+		return "", usagef("no store: %w, or give --store dir:///absolute/path", err)
+	}
+	return store.SchemeDir + "://" + folder, nil
+}
+
+// openStore opens the store of a kind that this program knows.
+func (a *app) openStore(ctx context.Context, flag string) (store.Store, error) {
+	url, err := a.storeURL(flag)
+	if err != nil {
+		return nil, err
+	}
+	scheme, path, err := store.ParseURL(url)
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	switch scheme {
+	case store.SchemeDir:
+		s, err := dir.Open(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		return store.WithRetry(s, store.RetryPolicy{}), nil
+	default:
+		return nil, usagef("store %s: no such kind of store", url)
+	}
+}
+
+// workerCommand finds the program that runs inside containers: disdel-worker
+// beside this one, else this one itself.
+func workerCommand() (path string, own bool, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", false, fmt.Errorf("find the worker: own program: %w", err)
+	}
+	if self, err = filepath.EvalSymlinks(self); err != nil {
+		return "", false, fmt.Errorf("find the worker: own program: %w", err)
+	}
+	beside := filepath.Join(filepath.Dir(self), "disdel-worker")
+	if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		return beside, false, nil
+	}
+	return self, true, nil
+}
+
+// openPlatform starts the embedded platform with child processes as containers.
+func (a *app) openPlatform(ctx context.Context, o *options) (_ *pool.Pool, workerPath string, err error) {
+	path, own, err := workerCommand()
+	if err != nil {
+		return nil, "", err
+	}
+	if own {
+		fmt.Fprintln(a.stderr, "disdel: there is no disdel-worker beside this program, so it serves as the worker itself and containers take more memory; build both with: go build ./cmd/...")
+	}
+	kind, err := enforcement(o.enforcement)
+	if err != nil {
+		return nil, "", err
+	}
+	driver, err := process.Open(ctx, process.Config{Command: []string{path}, Enforcement: kind})
+	if err != nil {
+		return nil, "", err
+	}
+	p, err := pool.Open(ctx, o.pool, driver)
+	if err != nil {
+		return nil, "", err
+	}
+	return p, path, nil
+}
+
+func enforcement(flag string) (string, error) {
+	kinds := []string{process.CgroupV2, process.CgroupV1, process.SystemdScope, process.Watched}
+	if flag == "" {
+		return "", nil
+	}
+	for _, kind := range kinds {
+		if flag == strings.ReplaceAll(kind, " ", "-") {
+			return kind, nil
+		}
+	}
+	names := slices.Clone(kinds)
+	for i := range names {
+		names[i] = strings.ReplaceAll(names[i], " ", "-")
+	}
+	return "", usagef("--enforcement %q: want one of %s", flag, strings.Join(names, ", "))
+}
+
+// workerInit are the init-only parameters of workers that use the store.
+func workerInit(s store.Store) map[string]string {
+	return map[string]string{worker.StoreEnv: s.URL()}
+}
+
+// fileDigest is the hexadecimal SHA-256 of a file.
+func fileDigest(path string) (_ string, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("digest: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, file); err != nil {
+		return "", fmt.Errorf("digest of %s: %w", path, err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
