@@ -19,7 +19,7 @@ type Param struct {
 }
 
 // Params returns the tensors in the order in which they lie in the flat vector,
-// without gaps: layer by layer, weight before bias.
+// without gaps: layer by layer, weight before bias. Nil for an invalid spec.
 func (s Spec) Params() []Param {
 	shapes, err := s.shapes()
 	if err != nil {
