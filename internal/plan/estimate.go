@@ -18,7 +18,7 @@ const (
 	pageTableShare = 512
 	// safetyBytes covers what a probe cannot see: the spread of the runtime's
 	// own memory between runs, and mappings rounded up to pages.
-	safetyBytes = 768 * job.KB
+	safetyBytes = 576 * job.KB
 	// averageParameterBytes is what averaging holds for each parameter: three
 	// float64 sums, weights and momentum in float32.
 	averageParameterBytes = 3*8 + 2*4

@@ -57,6 +57,7 @@ func serve(ctx context.Context) error {
 	}
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(collectorPercent)
+	populate()
 
 	w := New(Config{Stdout: os.Stdout, Stderr: os.Stderr})
 	listener := &oneConn{conn: conn, closed: make(chan struct{})}
