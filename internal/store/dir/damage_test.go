@@ -243,6 +243,12 @@ func TestFrameOrder(t *testing.T) {
 			t.Errorf("%s: %d bytes, %v", name, len(got), err)
 		}
 	}
+	// A short frame is the last: else one content would have many files.
+	two := bytes.Join([][]byte{header, {1, 0, 0, 0, 0, 0, 0, 0, 'a'}, {1, 0, 0, 0, 0, 0, 0, 0, 'b'}, make([]byte, trailerBytes)}, nil)
+	two[len(two)-8] = 2
+	if got, err := decode(bytes.NewReader(repair(two, kindObject, "k")), kindObject, "k"); !errors.Is(err, store.ErrCorrupt) || string(got) != "a" {
+		t.Errorf("two short frames: %q, %v", got, err)
+	}
 	if got, err := decode(iotest.OneByteReader(bytes.NewReader(good)), kindObject, "k"); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("read byte by byte: %d bytes, %v", len(got), err)
 	}

@@ -294,6 +294,75 @@ func TestSwept(t *testing.T) {
 	wantTidy(t, s.root)
 }
 
+// TestSweepRace sweeps while clients make their temporary folders, at a time at
+// which all of them look old.
+func TestSweepRace(t *testing.T) {
+	t.Parallel()
+	root := open(t, t.TempDir()).root
+	done := make(chan struct{})
+	swept := make(chan struct{})
+	go func() {
+		defer close(swept)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				sweep(root, time.Now().Add(2*staleAge))
+			}
+		}
+	}()
+	made := 0
+	for range 300 {
+		c, err := openScratch(root)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // Lost each of its tries.
+		}
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		made++
+		if !exists(c.lock.Name()) {
+			t.Error("a sweep took the folder of a client that holds its lock")
+		}
+		c.close()
+	}
+	close(done)
+	<-swept
+	if made == 0 {
+		t.Error("no client could make its folder")
+	}
+	wantTidy(t, root)
+}
+
+// TestWriterError gives the store's error to the callback, which returns it: it
+// is still the store's to explain.
+func TestWriterError(t *testing.T) {
+	s := open(t, t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := s.PutIfAbsent(ctx, "k", func(w io.Writer) error {
+		cancel()
+		_, err := w.Write([]byte("x"))
+		return err
+	})
+	if !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), "put k: ") {
+		t.Errorf("got %v, want it to name the operation and the key", err)
+	}
+}
+
+// TestPartGone removes one of the store's own folders.
+func TestPartGone(t *testing.T) {
+	s := open(t, t.TempDir())
+	if err := os.Remove(s.base(objectsName)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.PutIfAbsent(t.Context(), "a/b/c", func(io.Writer) error { return nil })
+	if !errors.Is(err, store.ErrUnavailable) || exists(s.base(objectsName)) {
+		t.Errorf("put without the folder of objects: %v, made again: %v", err, exists(s.base(objectsName)))
+	}
+}
+
 // TestGone takes the whole store away, as an unmount does: it must not look
 // empty, and must not be made again.
 func TestGone(t *testing.T) {

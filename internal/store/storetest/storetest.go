@@ -339,7 +339,7 @@ func race(t *testing.T, a, b store.Store, do func(s store.Store, id int) error) 
 }
 
 func testPutRace(t *testing.T, a, b store.Store) {
-	for round := range 20 {
+	for round := range 8 {
 		key := fmt.Sprintf("race/%d/k", round)
 		winners := make(chan int, 2*racers)
 		race(t, a, b, func(s store.Store, id int) error {
