@@ -140,6 +140,13 @@ func (w *worker) act(out http.ResponseWriter, p params, value json.RawMessage) {
 	case "allocate":
 		allocate(p.Bytes)
 		answer(out, http.StatusOK, map[string]any{"bytes": p.Bytes})
+	case "allocate when told": // by a writer of a named pipe
+		if _, err := os.ReadFile(p.Text); err != nil {
+			answer(out, http.StatusOK, map[string]any{"error": err.Error()})
+			return
+		}
+		allocate(p.Bytes)
+		answer(out, http.StatusOK, map[string]any{"bytes": p.Bytes})
 	case "hang":
 		fmt.Println("hanging")
 		select {}

@@ -174,32 +174,40 @@ func threadCount(pid int) int {
 	return len(entries)
 }
 
-// sweepProcesses kills workers whose owner is dead. The kernel does that when
-// the owner dies; this is for what escaped it.
-func sweepProcesses() {
+// sweepProcesses kills the workers, and what they started, whose tag is ours.
+func sweepProcesses(ours func(tag string) bool) {
 	environments, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
 		return
 	}
 	for _, path := range environments {
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil || pid == os.Getpid() {
+		if err != nil || pid == os.Getpid() || !tagged(path, ours) {
 			continue
 		}
-		killIf(pid, func() bool {
-			environment, err := os.ReadFile(path)
-			if err != nil {
-				return false
-			}
-			for _, variable := range bytes.Split(environment, []byte{0}) {
-				if text, ok := strings.CutPrefix(string(variable), ownerVariable+"="); ok {
-					o, _, ok := parseOwner(text)
-					return ok && o.dead()
-				}
-			}
-			return false
-		})
+		killIf(pid, func() bool { return tagged(path, ours) })
 	}
+}
+
+// tagged reports whether a process, given by its environment, has such a tag.
+func tagged(path string, ours func(tag string) bool) bool {
+	environment, err := os.ReadFile(path) // most are other users' and cannot be read
+	if err != nil {
+		return false
+	}
+	for variable := range bytes.SplitSeq(environment, []byte{0}) {
+		if tag, ok := strings.CutPrefix(string(variable), ownerVariable+"="); ok {
+			return ours(tag)
+		}
+	}
+	return false
+}
+
+// ownerDead reports whether a tag's owner is certainly dead. The kernel kills
+// workers when their owner dies; this is to find what escaped it.
+func ownerDead(tag string) bool {
+	o, _, ok := parseOwner(tag)
+	return ok && o.dead()
 }
 
 // killIf kills the process if it is what it should be. It is held by a
