@@ -151,6 +151,9 @@ func (w *Worker) handleRun(rw http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		result.Error, result.Reason = err.Error(), reasonOf(err)
 	}
+	if idler, ok := w.store.(store.Idler); ok {
+		idler.Idle()
+	}
 	w.answer(rw, http.StatusOK, result)
 	// While the platform reads the answer: what one call left on the heap must
 	// not add to what the next one needs.
