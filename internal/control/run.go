@@ -29,6 +29,10 @@ var (
 // cleanupTimeout bounds what is done after a job has ended or was interrupted.
 const cleanupTimeout = 15 * time.Second
 
+// maxUnlogged bounds how long a result may be missing from the log while nothing
+// follows from it.
+const maxUnlogged = 250 * time.Millisecond
+
 // Probes remembers what probes measured, for the platform and the worker that
 // it was made for. Both methods may be called from any goroutine.
 type Probes interface {
@@ -118,9 +122,11 @@ type runner struct {
 	pkg  string
 	stop context.CancelFunc // ends waiting for attempts
 
-	state State
-	head  store.Head
-	ended chan Ended
+	state    State
+	unlogged []Event // folded into state, not in the log yet
+	flushed  time.Time
+	head     store.Head
+	ended    chan Ended
 
 	inFlight  int // goroutines that will send to ended
 	settled   bool
@@ -169,48 +175,46 @@ func (r *runner) loop(ctx, attempts context.Context) error {
 	return nil
 }
 
-// perform does the actions. again says that the state has changed.
+// perform does the actions. again says that the state has changed, until when to
+// decide again at the latest.
 func (r *runner) perform(ctx, attempts context.Context, acts []action) (again bool, until time.Time, err error) {
-	var events []Event
 	var started []Invoked
 	for _, a := range acts {
 		switch a := a.(type) {
 		case note:
 			if a.event.Finished != nil {
-				ended, err := r.settle(ctx)
-				if err != nil {
+				if err := r.settle(ctx); err != nil {
 					return false, until, err
 				}
-				events = append(events, ended...)
 				a.event.Finished.StorePeak, a.event.Finished.ControllerPeak = r.peaks(ctx)
 			}
-			events = append(events, a.event)
+			err = r.append(ctx, a.event)
 			again = true
 		case adopt:
-			if err := r.adopt(ctx, a.planned); err != nil {
-				return false, until, err
-			}
+			err = r.adopt(ctx, a.planned)
 			again = true
 		case deploy:
-			if err := r.deploy(ctx, a); err != nil {
-				return false, until, err
-			}
+			err = r.deploy(ctx, a)
 			again = true
 		case invoke:
-			events = append(events, Event{Invoked: &a.invoked})
+			err = r.note(Event{Invoked: &a.invoked})
 			started = append(started, a.invoked)
 		case publish:
-			if err := r.publish(ctx); err != nil {
-				return false, until, err
-			}
+			err = r.publish(ctx)
 			again = true
 		case wait:
 			until = a.until
 		default:
-			return false, until, fmt.Errorf("BUG: job %s: unknown action %T", r.keys.Job, a)
+			err = fmt.Errorf("BUG: job %s: unknown action %T", r.keys.Job, a)
+		}
+		if err != nil {
+			return false, until, err
 		}
 	}
-	if err := r.append(ctx, events...); err != nil {
+	if len(started) == 0 {
+		return again, until, nil
+	}
+	if err := r.flush(ctx); err != nil {
 		return false, until, err
 	}
 	for _, i := range started {
@@ -221,9 +225,14 @@ func (r *runner) perform(ctx, attempts context.Context, acts []action) (again bo
 	return again, until, nil
 }
 
-// wait waits for attempts to end, at most until the given time, and logs all
+// wait waits for attempts to end, at most until the given time, and notes all
 // that have.
 func (r *runner) wait(ctx context.Context, until time.Time) error {
+	if len(r.unlogged) > 0 {
+		if due := r.flushed.Add(maxUnlogged); until.IsZero() || due.Before(until) {
+			until = due
+		}
+	}
 	var alarm <-chan time.Time
 	if !until.IsZero() {
 		timer := time.NewTimer(time.Until(until))
@@ -239,7 +248,7 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 	case e := <-r.ended:
 		take(e)
 	case <-alarm:
-		return nil
+		return r.flush(ctx)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -251,7 +260,7 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 			more = false
 		}
 	}
-	if err := r.append(ctx, events...); err != nil {
+	if err := r.note(events...); err != nil {
 		return err
 	}
 	if err := r.keepProbe(ctx); err != nil {
@@ -260,16 +269,38 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 	return r.sweep(ctx)
 }
 
-// append logs events that happened together and folds them.
+// note folds events that happened together. They reach the log with the next
+// flush, which comes before anything that follows from them has an effect: a
+// crash in between forgets results, which repeating gives again.
+func (r *runner) note(events ...Event) (err error) {
+	now := time.Now().UTC()
+	for _, e := range events {
+		e.At = now
+		if r.state, err = fold(r.state, e); err != nil {
+			return fmt.Errorf("BUG: job %s: %w", r.keys.Job, err)
+		}
+		r.unlogged = append(r.unlogged, e)
+	}
+	if len(events) > 0 && r.cfg.Observe != nil {
+		r.cfg.Observe(r.state)
+	}
+	return nil
+}
+
+// append notes events and flushes them.
 func (r *runner) append(ctx context.Context, events ...Event) error {
-	if len(events) == 0 {
+	if err := r.note(events...); err != nil {
+		return err
+	}
+	return r.flush(ctx)
+}
+
+// flush logs what has been noted, as one entry.
+func (r *runner) flush(ctx context.Context) error {
+	if len(r.unlogged) == 0 {
 		return nil
 	}
-	now := time.Now().UTC()
-	for i := range events {
-		events[i].At = now
-	}
-	payload, err := encode(events)
+	payload, err := encode(r.unlogged)
 	if err != nil {
 		return err
 	}
@@ -280,15 +311,7 @@ func (r *runner) append(ctx context.Context, events ...Event) error {
 	if err != nil {
 		return fmt.Errorf("job %s: log: %w", r.keys.Job, err)
 	}
-	r.head = head
-	for _, e := range events {
-		if r.state, err = fold(r.state, e); err != nil {
-			return fmt.Errorf("BUG: job %s: %w", r.keys.Job, err)
-		}
-	}
-	if r.cfg.Observe != nil {
-		r.cfg.Observe(r.state)
-	}
+	r.head, r.unlogged, r.flushed = head, nil, time.Now()
 	return nil
 }
 
@@ -429,11 +452,11 @@ func (r *runner) sweep(ctx context.Context) error {
 	return nil
 }
 
-// settle removes the job's actions, which ends all attempts, and returns how
-// they ended.
-func (r *runner) settle(ctx context.Context) ([]Event, error) {
+// settle removes the job's actions, which ends all attempts, and notes how they
+// ended.
+func (r *runner) settle(ctx context.Context) error {
 	if r.settled {
-		return nil, nil
+		return nil
 	}
 	r.settled = true
 	err := r.cfg.Platform.Remove(ctx, r.pkg)
@@ -441,19 +464,18 @@ func (r *runner) settle(ctx context.Context) ([]Event, error) {
 		err = fmt.Errorf("job %s: remove its actions: %w", r.keys.Job, err)
 		r.stop()
 	}
-	var events []Event
 	for r.inFlight > 0 {
 		select {
 		case e := <-r.ended:
 			r.inFlight--
-			events = append(events, Event{Ended: &e})
+			err = errors.Join(err, r.note(Event{Ended: &e}))
 		case <-ctx.Done():
 			// Waiting ends at once, what an attempt used stays unknown.
 			r.stop()
 			ctx = context.WithoutCancel(ctx)
 		}
 	}
-	return events, err
+	return err
 }
 
 // finish frees the platform and the store, and logs how an interrupted job
@@ -465,17 +487,15 @@ func (r *runner) finish(ctx context.Context, cause error) (job.Record, error) {
 	if ctx.Err() != nil && r.state.Created != nil && !errors.Is(cause, ErrTaken) {
 		err = nil // a consequence of the interruption
 	}
-	events, removeErr := r.settle(cleanup)
-	err = errors.Join(err, removeErr)
+	err = errors.Join(err, r.settle(cleanup))
 	if err == nil && r.state.Created != nil && r.state.Finished == nil {
 		inStore, controller := r.peaks(cleanup)
-		events = append(events, Event{Finished: &Finished{
+		err = r.append(cleanup, Event{Finished: &Finished{
 			Status: job.Cancelled, Error: "interrupted", StorePeak: inStore, ControllerPeak: controller,
 		}})
-		err = r.append(cleanup, events...)
 	}
-	if r.state.Finished != nil {
-		err = errors.Join(err, r.clear(cleanup))
+	if r.state.Finished != nil && err == nil {
+		err = r.clear(cleanup)
 	}
 	return r.state.Record(), err
 }
