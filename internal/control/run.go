@@ -464,18 +464,26 @@ func (r *runner) settle(ctx context.Context) error {
 		err = fmt.Errorf("job %s: remove its actions: %w", r.keys.Job, err)
 		r.stop()
 	}
+	for _, e := range r.drain(ctx) {
+		err = errors.Join(err, r.note(Event{Ended: &e}))
+	}
+	return err
+}
+
+// drain waits for all attempts and returns how they ended. Once ctx is done it
+// ends the waiting: what an attempt used then stays unknown.
+func (r *runner) drain(ctx context.Context) (ended []Ended) {
 	for r.inFlight > 0 {
 		select {
 		case e := <-r.ended:
 			r.inFlight--
-			err = errors.Join(err, r.note(Event{Ended: &e}))
+			ended = append(ended, e)
 		case <-ctx.Done():
-			// Waiting ends at once, what an attempt used stays unknown.
 			r.stop()
 			ctx = context.WithoutCancel(ctx)
 		}
 	}
-	return err
+	return ended
 }
 
 // finish frees the platform and the store, and logs how an interrupted job
@@ -484,8 +492,15 @@ func (r *runner) finish(ctx context.Context, cause error) (job.Record, error) {
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	err := cause
-	if ctx.Err() != nil && r.state.Created != nil && !errors.Is(cause, ErrTaken) {
+	if ctx.Err() != nil && r.state.Created != nil {
 		err = nil // a consequence of the interruption
+	}
+	if errors.Is(cause, ErrTaken) {
+		// The actions are the other controller's now.
+		r.settled = true
+		r.stop()
+		r.drain(cleanup)
+		return r.state.Record(), cause
 	}
 	err = errors.Join(err, r.settle(cleanup))
 	if err == nil && r.state.Created != nil && r.state.Finished == nil {
@@ -494,7 +509,10 @@ func (r *runner) finish(ctx context.Context, cause error) (job.Record, error) {
 			Status: job.Cancelled, Error: "interrupted", StorePeak: inStore, ControllerPeak: controller,
 		}})
 	}
-	if r.state.Finished != nil && err == nil {
+	if err == nil {
+		err = r.flush(cleanup)
+	}
+	if err == nil && r.state.Finished != nil {
 		err = r.clear(cleanup)
 	}
 	return r.state.Record(), err

@@ -250,7 +250,7 @@ func (c *process) wait() {
 	c.group.killAll()
 	if c.watching {
 		// Without a group this is how to find what left the process group too.
-		sweepProcesses(func(tag string) bool { return tag == c.tag })
+		sweepProcesses(c.pid, func(tag string) bool { return tag == c.tag })
 	}
 	var status syscall.WaitStatus
 	for {

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -175,18 +174,41 @@ func threadCount(pid int) int {
 }
 
 // sweepProcesses kills the workers, and what they started, whose tag is ours.
-func sweepProcesses(ours func(tag string) bool) {
-	environments, err := filepath.Glob("/proc/[0-9]*/environ")
+// Processes numbered up to after are passed over unless the numbers have begun
+// again since: looking at every process takes long.
+func sweepProcesses(after int, ours func(tag string) bool) {
+	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return
 	}
-	for _, path := range environments {
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil || pid == os.Getpid() || !tagged(path, ours) {
+	if newestProcess() < after {
+		after = 0
+	}
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		path := "/proc/" + entry.Name() + "/environ"
+		if err != nil || pid <= after || pid == os.Getpid() || !tagged(path, ours) {
 			continue
 		}
 		killIf(pid, func() bool { return tagged(path, ours) })
 	}
+}
+
+// newestProcess returns the number that was given last; 0 when unknown.
+func newestProcess() int {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	fields := bytes.Fields(text)
+	if len(fields) == 0 {
+		return 0
+	}
+	pid, err := strconv.Atoi(string(fields[len(fields)-1]))
+	if err != nil {
+		return 0
+	}
+	return pid
 }
 
 // tagged reports whether a process, given by its environment, has such a tag.
