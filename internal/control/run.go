@@ -3,6 +3,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,15 +27,25 @@ var (
 	ErrEnded = errors.New("the job has ended")
 )
 
-// cleanupTimeout bounds what is done after a job has ended or was interrupted.
-const cleanupTimeout = 15 * time.Second
+const (
+	// cleanupTimeout bounds what is done after a job has ended or was
+	// interrupted.
+	cleanupTimeout = 15 * time.Second
+	// awaitSlack is how much longer than starting and running an invocation
+	// may take, in a queue for example, before it counts as lost.
+	awaitSlack = 10 * time.Minute
+	// maxTries bounds how often the platform and the log are asked before the
+	// job is left for later.
+	maxTries = 5
+)
 
 // maxUnlogged bounds how long a result may be missing from the log while nothing
 // follows from it.
 const maxUnlogged = 250 * time.Millisecond
 
 // Probes remembers what probes measured, for the platform and the worker that
-// it was made for. Both methods may be called from any goroutine.
+// it was made for. Both methods may be called from any goroutine. Their errors
+// cost a measurement, never a job.
 type Probes interface {
 	// Load returns a measurement and true, or false when there is none.
 	Load(ctx context.Context) (job.Probe, bool, error)
@@ -61,8 +72,13 @@ type Config struct {
 
 // Run carries out a job and returns its record. The job's data must be in the
 // store. When ctx is cancelled the job ends as cancelled. An error means that
-// the log could not be kept; then the job is left unfinished and can be resumed.
+// the job is left unfinished and can be resumed, or, with a record that says how
+// the job ended, that what it used could not be freed: Resume then tries that
+// again.
 func Run(ctx context.Context, cfg Config, c Created) (job.Record, error) {
+	if err := c.check(); err != nil {
+		return job.Record{}, err
+	}
 	limits, err := cfg.Platform.Limits(ctx)
 	if err != nil {
 		return job.Record{}, fmt.Errorf("limits of %s: %w", cfg.Platform.Name(), err)
@@ -71,17 +87,19 @@ func Run(ctx context.Context, cfg Config, c Created) (job.Record, error) {
 	return newRunner(cfg, c.Job).run(ctx, Event{Created: &c})
 }
 
-// Resume goes on with a job whose controller has died.
+// Resume goes on with a job whose controller has died. For a job that has ended
+// it frees what the job may still use and returns its record with ErrEnded.
 func Resume(ctx context.Context, cfg Config, id job.ID) (job.Record, error) {
 	s, head, err := load(ctx, cfg.Store, id)
 	if err != nil {
 		return job.Record{}, err
 	}
-	if s.Finished != nil {
-		return s.Record(), fmt.Errorf("job %s: %w: %s", id, ErrEnded, s.Finished.Status)
-	}
 	r := newRunner(cfg, id)
 	r.state, r.head = s, head
+	if s.Finished != nil {
+		err := fmt.Errorf("job %s: %w: %s", id, ErrEnded, s.Finished.Status)
+		return s.Record(), errors.Join(err, r.tidy(ctx))
+	}
 	return r.run(ctx, Event{Resumed: &Resumed{}})
 }
 
@@ -119,23 +137,36 @@ func load(ctx context.Context, st store.Store, id job.ID) (s State, head store.H
 type runner struct {
 	cfg  Config
 	keys job.Keys
-	pkg  string
 	stop context.CancelFunc // ends waiting for attempts
 
 	state    State
 	unlogged []Event // folded into state, not in the log yet
+	inDoubt  []byte  // the entry that the last Append may have added or not
+	doubted  int     // the number of its events
 	flushed  time.Time
 	head     store.Head
+	owner    bool // the log has an entry of this controller
 	ended    chan Ended
 
 	inFlight  int // goroutines that will send to ended
 	settled   bool
+	removeErr error
 	storePeak job.Bytes
-	swept     int // of state.Obsolete
+	// Of state.Obsolete: what the log knows to be obsolete, and what is deleted.
+	sweepable, swept int
 }
 
 func newRunner(cfg Config, id job.ID) *runner {
-	return &runner{cfg: cfg, keys: job.Keys{Job: id}, pkg: "disdel-" + string(id), ended: make(chan Ended)}
+	return &runner{cfg: cfg, keys: job.Keys{Job: id}, ended: make(chan Ended)}
+}
+
+// pkg names the package of the job's controller-th controller. Each has its own,
+// so that one that has lost the job cannot touch the actions of the other.
+func (r *runner) pkg(controller int) string {
+	if controller == 0 {
+		return "disdel-" + string(r.keys.Job)
+	}
+	return fmt.Sprintf("disdel-%s-%d", r.keys.Job, controller)
 }
 
 func (r *runner) run(ctx context.Context, first Event) (job.Record, error) {
@@ -145,6 +176,9 @@ func (r *runner) run(ctx context.Context, first Event) (job.Record, error) {
 	defer stop()
 	r.stop = stop
 	err := r.append(ctx, first)
+	if err == nil {
+		err = r.removePackages(ctx, 0, r.state.Controllers)
+	}
 	if err == nil {
 		err = r.loop(ctx, attempts)
 	}
@@ -183,12 +217,10 @@ func (r *runner) perform(ctx, attempts context.Context, acts []action) (again bo
 		switch a := a.(type) {
 		case note:
 			if a.event.Finished != nil {
-				if err := r.settle(ctx); err != nil {
-					return false, until, err
-				}
-				a.event.Finished.StorePeak, a.event.Finished.ControllerPeak = r.peaks(ctx)
+				err = r.conclude(ctx, *a.event.Finished)
+			} else {
+				err = r.append(ctx, a.event)
 			}
-			err = r.append(ctx, a.event)
 			again = true
 		case adopt:
 			err = r.adopt(ctx, a.planned)
@@ -263,10 +295,8 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 	if err := r.note(events...); err != nil {
 		return err
 	}
-	if err := r.keepProbe(ctx); err != nil {
-		return err
-	}
-	return r.sweep(ctx)
+	r.keepProbe(ctx)
+	return nil
 }
 
 // note folds events that happened together. They reach the log with the next
@@ -297,22 +327,88 @@ func (r *runner) append(ctx context.Context, events ...Event) error {
 
 // flush logs what has been noted, as one entry.
 func (r *runner) flush(ctx context.Context) error {
-	if len(r.unlogged) == 0 {
-		return nil
+	for len(r.unlogged) > 0 {
+		payload, count, err := encodeSome(r.unlogged)
+		if err != nil {
+			return err
+		}
+		if err := r.appendEntry(ctx, payload, count); err != nil {
+			return err
+		}
 	}
-	payload, err := encode(r.unlogged)
-	if err != nil {
+	r.flushed = time.Now()
+	r.sweepable = len(r.state.Obsolete)
+	r.sweep(ctx)
+	return nil
+}
+
+// appendEntry adds the first count of the unlogged events to the log. An Append
+// that failed may have added them all the same: the log is read to learn that,
+// now or, when the store does not answer, at the next flush.
+func (r *runner) appendEntry(ctx context.Context, payload []byte, count int) error {
+	err := patiently(ctx, func() error {
+		if r.inDoubt != nil {
+			if added, err := r.resolve(ctx); added || err != nil {
+				return err
+			}
+		}
+		head, err := r.cfg.Store.Append(ctx, r.keys.Log(), r.head, payload)
+		switch {
+		case err == nil:
+			r.logged(head, count)
+		case errors.Is(err, store.ErrConflict):
+			return fmt.Errorf("%w: %w", ErrTaken, err)
+		case !errors.Is(err, store.ErrLimit):
+			r.inDoubt, r.doubted = payload, count
+		}
 		return err
-	}
-	head, err := r.cfg.Store.Append(ctx, r.keys.Log(), r.head, payload)
-	if errors.Is(err, store.ErrConflict) {
-		return fmt.Errorf("job %s: %w: %w", r.keys.Job, ErrTaken, err)
-	}
+	}, func(err error) bool { return errors.Is(err, store.ErrUnavailable) })
 	if err != nil {
 		return fmt.Errorf("job %s: log: %w", r.keys.Job, err)
 	}
-	r.head, r.unlogged, r.flushed = head, nil, time.Now()
 	return nil
+}
+
+// resolve finds out what became of the entry in doubt.
+func (r *runner) resolve(ctx context.Context) (added bool, err error) {
+	entries, err := r.cfg.Store.Log(ctx, r.keys.Log(), r.head)
+	if err != nil {
+		return false, err
+	}
+	next := r.head.Next(r.inDoubt)
+	switch {
+	case len(entries) == 0:
+		r.inDoubt = nil
+		return false, nil
+	case entries[0].Head == next:
+		r.logged(next, r.doubted)
+		return true, nil
+	default:
+		return false, fmt.Errorf("%w: the log is at %d", ErrTaken, entries[len(entries)-1].Head.Sequence)
+	}
+}
+
+// logged says that the first count of the unlogged events are in the log.
+func (r *runner) logged(head store.Head, count int) {
+	r.head, r.unlogged, r.inDoubt, r.owner = head, r.unlogged[count:], nil, true
+}
+
+// patiently calls do until it succeeds, fails for good, or has failed maxTries
+// times.
+func patiently(ctx context.Context, do func() error, transient func(error) bool) error {
+	for try := 1; ; try++ {
+		err := do()
+		if err == nil || !transient(err) || try == maxTries {
+			return err
+		}
+		timer := time.NewTimer(min(backoffFirst<<(try-1), backoffMost))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
 }
 
 func (r *runner) recallProbe(ctx context.Context) error {
@@ -321,17 +417,16 @@ func (r *runner) recallProbe(ctx context.Context) error {
 	}
 	p, ok, err := r.cfg.Probes.Load(ctx)
 	if err != nil || !ok {
-		return err
+		return nil //nolint:nilerr // What cannot be recalled is measured.
 	}
 	return r.append(ctx, Event{Probed: &Probed{Probe: p, Cached: true}})
 }
 
 // keepProbe remembers a probe that has just been measured.
-func (r *runner) keepProbe(ctx context.Context) error {
-	if r.cfg.Probes == nil || r.state.Probe == nil || r.state.Resources != nil {
-		return nil
+func (r *runner) keepProbe(ctx context.Context) {
+	if r.cfg.Probes != nil && r.state.Probe != nil && r.state.Resources == nil {
+		_ = r.cfg.Probes.Save(ctx, *r.state.Probe) // the next job measures again
 	}
-	return r.cfg.Probes.Save(ctx, *r.state.Probe)
 }
 
 // adopt stores the numerics plan where workers read it, then notes the plan.
@@ -353,18 +448,25 @@ func (r *runner) adopt(ctx context.Context, p Planned) error {
 }
 
 func (r *runner) deploy(ctx context.Context, d deploy) error {
-	err := r.cfg.Platform.Deploy(ctx, platform.Package{
-		Name:    r.pkg,
-		Init:    r.cfg.Init,
-		Actions: []platform.Action{{Name: d.name, Memory: d.memory, Timeout: d.timeout}},
-	})
+	err := patiently(ctx, func() error {
+		return r.cfg.Platform.Deploy(ctx, platform.Package{
+			Name:    r.pkg(r.state.Controllers),
+			Init:    r.cfg.Init,
+			Actions: []platform.Action{{Name: d.name, Memory: d.memory, Timeout: d.timeout}},
+		})
+	}, passing)
 	if errors.Is(err, platform.ErrRefused) || errors.Is(err, platform.ErrUnauthorised) {
-		return r.append(ctx, Event{Finished: &Finished{Status: job.Failed, Error: err.Error()}})
+		return r.conclude(ctx, Finished{Status: job.Failed, Error: err.Error()})
 	}
 	if err != nil {
 		return fmt.Errorf("job %s: deploy: %w", r.keys.Job, err)
 	}
 	return r.append(ctx, Event{Deployed: &Deployed{Action: d.name}})
+}
+
+// passing says whether an error of the platform may pass.
+func passing(err error) bool {
+	return errors.Is(err, platform.ErrUnavailable) || errors.Is(err, platform.ErrThrottled)
 }
 
 // start invokes an attempt that is in the log already.
@@ -374,23 +476,50 @@ func (r *runner) start(ctx context.Context, i Invoked) error {
 		return fmt.Errorf("job %s: attempt %d: %w", r.keys.Job, i.Attempt, err)
 	}
 	r.inFlight++
+	call := platform.Call{Package: r.pkg(r.state.Controllers), Action: i.Action, Params: params}
+	limit := awaitSlack + 2*r.timeout() // to start and to run
+	numerics := r.state.Numerics
 	go func() {
-		r.ended <- attempt(ctx, r.cfg.Platform, platform.Call{Package: r.pkg, Action: i.Action, Params: params}, i.Attempt)
+		e := attempt(ctx, r.cfg.Platform, call, limit)
+		e.Attempt = i.Attempt
+		if e.Kind == platform.Success {
+			if err := checkResult(numerics, i.Task, e.Result); err != nil {
+				e.Kind, e.Message = platform.Lost, err.Error()
+			}
+		}
+		r.ended <- e
 	}()
 	return nil
 }
 
+// timeout is the time limit of invocations now.
+func (r *runner) timeout() time.Duration {
+	if r.state.Resources != nil {
+		return r.state.Resources.Timeout
+	}
+	return cmp.Or(r.state.Created.Spec.Timeout, r.state.Created.Limits.TimeoutDefault)
+}
+
 // attempt makes one invocation and waits for its outcome.
-func attempt(ctx context.Context, p platform.Platform, call platform.Call, number int) Ended {
+func attempt(ctx context.Context, p platform.Platform, call platform.Call, limit time.Duration) Ended {
 	id, err := p.Invoke(ctx, call)
 	if err != nil {
-		return Ended{Attempt: number, Kind: platform.KindOf(err), Message: "invoke: " + err.Error()}
+		return Ended{Kind: platform.KindOf(err), Message: "invoke: " + err.Error()}
 	}
-	out, err := p.Await(ctx, id)
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	out, err := p.Await(bounded, id)
 	if err != nil {
-		return Ended{Attempt: number, Kind: platform.KindOf(err), Message: "await: " + err.Error()}
+		e := Ended{Kind: platform.KindOf(err), Message: "await: " + err.Error()}
+		if errors.Is(err, platform.ErrNotFound) || ctx.Err() == nil && bounded.Err() != nil {
+			e.Kind = platform.Lost // its record is gone, or there never will be one
+		}
+		if !errors.Is(err, platform.ErrNotFound) {
+			abandon(ctx, p, id)
+		}
+		return e
 	}
-	e := Ended{Attempt: number, Kind: out.Kind, Message: out.Message, Usage: out.Usage}
+	e := Ended{Kind: out.Kind, Message: out.Message, Usage: out.Usage}
 	if out.Kind != platform.Success && out.Kind != platform.ApplicationError {
 		return e
 	}
@@ -409,6 +538,14 @@ func attempt(ctx context.Context, p platform.Platform, call platform.Call, numbe
 		result.Probe.Package = max(result.Probe.Package, out.Usage.Peak-result.Probe.Held)
 	}
 	return e
+}
+
+// abandon ends an invocation whose outcome nobody waits for, as far as that is
+// possible: what it may still do is harmless.
+func abandon(ctx context.Context, p platform.Platform, id platform.Activation) {
+	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	_ = p.Cancel(cleanup, id)
 }
 
 func (r *runner) publish(ctx context.Context) error {
@@ -438,36 +575,55 @@ func (r *runner) peaks(ctx context.Context) (inStore, controller job.Bytes) {
 	return r.storePeak, controller
 }
 
-// sweep deletes states that nothing will read again.
-func (r *runner) sweep(ctx context.Context) error {
-	obsolete := r.state.Obsolete[r.swept:]
-	if len(obsolete) == 0 {
-		return nil
+// sweep deletes states that nothing will read again, according to the log: what
+// is only known here must stay, for a controller that does not know it. What
+// cannot be deleted now is tried again, in the end by clear.
+func (r *runner) sweep(ctx context.Context) {
+	if r.sweepable == r.swept {
+		return
 	}
 	r.peaks(ctx)
-	if err := r.cfg.Store.Delete(ctx, obsolete...); err != nil {
-		return fmt.Errorf("job %s: sweep: %w", r.keys.Job, err)
+	if err := r.cfg.Store.Delete(ctx, r.state.Obsolete[r.swept:r.sweepable]...); err == nil {
+		r.swept = r.sweepable
 	}
-	r.swept = len(r.state.Obsolete)
-	return nil
+}
+
+// conclude ends the job.
+func (r *runner) conclude(ctx context.Context, f Finished) error {
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	f.StorePeak, f.ControllerPeak = r.peaks(ctx)
+	return r.append(ctx, Event{Finished: &f})
 }
 
 // settle removes the job's actions, which ends all attempts, and notes how they
-// ended.
-func (r *runner) settle(ctx context.Context) error {
+// ended. Actions that cannot be removed do not keep a job from ending.
+func (r *runner) settle(ctx context.Context) (err error) {
 	if r.settled {
 		return nil
 	}
 	r.settled = true
-	err := r.cfg.Platform.Remove(ctx, r.pkg)
-	if err != nil {
-		err = fmt.Errorf("job %s: remove its actions: %w", r.keys.Job, err)
+	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
+	defer cancel()
+	if r.removeErr = r.removePackages(ctx, r.state.Controllers, r.state.Controllers+1); r.removeErr != nil {
 		r.stop()
 	}
 	for _, e := range r.drain(ctx) {
 		err = errors.Join(err, r.note(Event{Ended: &e}))
 	}
 	return err
+}
+
+// removePackages removes the packages of the from-th to the to-th controller.
+func (r *runner) removePackages(ctx context.Context, from, to int) error {
+	for controller := from; controller < to; controller++ {
+		name := r.pkg(controller)
+		if err := patiently(ctx, func() error { return r.cfg.Platform.Remove(ctx, name) }, passing); err != nil {
+			return fmt.Errorf("job %s: remove its actions: %w", r.keys.Job, err)
+		}
+	}
+	return nil
 }
 
 // drain waits for all attempts and returns how they ended. Once ctx is done it
@@ -491,31 +647,40 @@ func (r *runner) drain(ctx context.Context) (ended []Ended) {
 func (r *runner) finish(ctx context.Context, cause error) (job.Record, error) {
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
+	if !r.owner && r.inDoubt == nil {
+		return r.recordOf(cause) // nothing has begun
+	}
 	err := cause
-	if ctx.Err() != nil && r.state.Created != nil {
+	if ctx.Err() != nil && !errors.Is(cause, ErrTaken) {
 		err = nil // a consequence of the interruption
 	}
-	if errors.Is(cause, ErrTaken) {
-		// The actions are the other controller's now.
-		r.settled = true
-		r.stop()
-		r.drain(cleanup)
-		return r.state.Record(), cause
-	}
 	err = errors.Join(err, r.settle(cleanup))
-	if err == nil && r.state.Created != nil && r.state.Finished == nil {
-		inStore, controller := r.peaks(cleanup)
-		err = r.append(cleanup, Event{Finished: &Finished{
-			Status: job.Cancelled, Error: "interrupted", StorePeak: inStore, ControllerPeak: controller,
-		}})
+	if err == nil && r.state.Finished == nil {
+		err = r.conclude(cleanup, Finished{Status: job.Cancelled, Error: "interrupted"})
 	}
-	if err == nil {
-		err = r.flush(cleanup)
+	if !errors.Is(err, ErrTaken) {
+		// Also after another error: what is known now need not be done again.
+		if flushErr := r.flush(cleanup); err == nil || errors.Is(flushErr, ErrTaken) {
+			err = flushErr
+		}
 	}
 	if err == nil && r.state.Finished != nil {
 		err = r.clear(cleanup)
 	}
+	return r.recordOf(errors.Join(err, r.removeErr))
+}
+
+// recordOf is the job's record according to the log.
+func (r *runner) recordOf(err error) (job.Record, error) {
+	if len(r.unlogged) > 0 {
+		r.state.Finished = nil
+	}
 	return r.state.Record(), err
+}
+
+// tidy frees what a job that has ended may still use.
+func (r *runner) tidy(ctx context.Context) error {
+	return errors.Join(r.removePackages(ctx, 0, r.state.Controllers+1), r.clear(ctx))
 }
 
 // clear deletes the job's scratch objects.

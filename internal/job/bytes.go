@@ -79,9 +79,9 @@ func scaled(b, unit Bytes) string {
 }
 
 // CeilTo rounds b up to a multiple of step. A step of zero or less leaves b
-// unchanged.
+// unchanged, and so does a multiple that is beyond the range of Bytes.
 func (b Bytes) CeilTo(step Bytes) Bytes {
-	if step <= 0 {
+	if step <= 0 || b > math.MaxInt64-step {
 		return b
 	}
 	return (b + step - 1) / step * step

@@ -25,12 +25,9 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 	next := r
 	next.Revision++
 	next.Roles = maps.Clone(r.Roles)
-	grown := (r.Memory * growthUp / growthDown).CeilTo(max(limits.MemoryStep, 1))
-	if limits.MemoryMax > 0 {
-		grown = min(grown, limits.MemoryMax)
-	}
-	if limits.PoolMemory > 0 {
-		grown = min(grown, limits.PoolMemory)
+	grown := CeilMemory(r.Memory/growthDown*growthUp, limits)
+	if largest := LargestMemory(limits); largest > 0 {
+		grown = min(grown, largest)
 	}
 	switch {
 	case spec.Memory > 0:
@@ -46,7 +43,6 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 	next.Memory = grown
 	next.Explanation = nil
 	containers(&next, spec, limits, r.Containers)
-	next.Containers = min(next.Containers, r.Containers)
 	next.Explanation = append(next.Explanation, fmt.Sprintf("memory: %s ran out of %v, so %v now.", role, r.Memory, grown))
 	return next, nil
 }
