@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"disdel/internal/job"
+	"disdel/internal/platform/pool/process"
 )
 
 // bytesValue is a flag for an amount of memory.
@@ -76,4 +78,28 @@ func (v countValue) Set(s string) error {
 	}
 	*v.n = n
 	return nil
+}
+
+// enforcementValue is a flag for a kind of enforcement of the process driver,
+// with dashes for spaces.
+type enforcementValue struct{ kind *string }
+
+func (v enforcementValue) String() string {
+	if v.kind == nil {
+		return ""
+	}
+	return strings.ReplaceAll(*v.kind, " ", "-")
+}
+func (v enforcementValue) Type() string { return "string" }
+func (v enforcementValue) Set(s string) error {
+	var names []string
+	for _, kind := range []string{process.CgroupV2, process.CgroupV1, process.SystemdScope, process.Watched} {
+		name := strings.ReplaceAll(kind, " ", "-")
+		if s == name {
+			*v.kind = kind
+			return nil
+		}
+		names = append(names, name)
+	}
+	return fmt.Errorf("want one of %s", strings.Join(names, ", "))
 }

@@ -91,6 +91,7 @@ func (w *Worker) sumReplicas(ctx context.Context, t *training, step int, buf ave
 		if err := w.addReplica(ctx, t, replica, step, share, buf); err != nil {
 			return err
 		}
+		collect()
 	}
 	return nil
 }

@@ -71,10 +71,15 @@ func serve(ctx context.Context) error {
 			}
 		},
 	}
-	if err := server.Serve(listener); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("serve: %w", err)
+	// A worker that was asked to end must not answer the next call with the
+	// failure of a context that is done.
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	if err = server.Serve(listener); errors.Is(err, io.EOF) {
+		err = nil
+	} else {
+		err = fmt.Errorf("serve: %w", err)
 	}
-	return w.Close()
+	return errors.Join(err, w.Close())
 }
 
 // oneConn is a listener that accepts one connection and ends with it.

@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"disdel/internal/job"
+	"disdel/internal/nn"
 	"disdel/internal/nn/kernel"
 	"disdel/internal/store"
 	"disdel/internal/store/dir"
@@ -70,7 +71,7 @@ func OpenStore(ctx context.Context, url string) (store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if scheme != "dir" {
+	if scheme != store.SchemeDir {
 		return nil, fmt.Errorf("store %s: this worker knows dir:// only", url)
 	}
 	return dir.Open(ctx, path)
@@ -149,7 +150,8 @@ func (w *Worker) handleRun(rw http.ResponseWriter, r *http.Request) {
 	}
 	result, err := w.Do(r.Context(), task)
 	if err != nil {
-		result.Error, result.Reason = err.Error(), reasonOf(err)
+		// Half a result would only mislead.
+		result = job.TaskResult{Error: err.Error(), Reason: reasonOf(err)}
 	}
 	if idler, ok := w.store.(store.Idler); ok {
 		idler.Idle()
@@ -158,15 +160,18 @@ func (w *Worker) handleRun(rw http.ResponseWriter, r *http.Request) {
 	// While the platform reads the answer: what one call left on the heap must
 	// not add to what the next one needs.
 	if http.NewResponseController(rw).Flush() == nil {
-		runtime.GC()
+		collect()
 	}
 }
 
+// collect frees what lies on the heap unused. It is called wherever a loop over
+// objects of the store leaves garbage behind: the heap is so small that a
+// collection takes no time, while the collector by itself would let it grow by
+// more than a plan knows of.
+func collect() { runtime.GC() }
+
 // errTask is wrapped by errors about tasks that make no sense to this worker.
 var errTask = errors.New("bad task")
-
-// errNonFinite is wrapped when training diverged.
-var errNonFinite = errors.New("the loss is not finite")
 
 // Do carries out one task on the opened store. An error says which object or
 // step it is about.
@@ -194,7 +199,7 @@ func reasonOf(err error) job.Reason {
 	switch {
 	case errors.Is(err, errTask):
 		return job.BadTask
-	case errors.Is(err, errNonFinite):
+	case errors.Is(err, nn.ErrNonFinite):
 		return job.NonFinite
 	default:
 		return job.StoreFailed

@@ -160,7 +160,7 @@ func (w *Worker) openState(ctx context.Context, t *training, key string, step in
 }
 
 func checkTensors(have []safetensors.Info, params []nn.Param, prefixes ...string) error {
-	if len(have) < len(params)*len(prefixes) {
+	if len(have) != len(params)*len(prefixes) {
 		return fmt.Errorf("%d tensors; want %d: %w", len(have), len(params)*len(prefixes), safetensors.ErrFormat)
 	}
 	for g, prefix := range prefixes {

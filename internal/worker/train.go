@@ -131,10 +131,10 @@ func (w *Worker) steps(ctx context.Context, t *training, task job.Task, instance
 
 func stepError(err error, task job.Task, step int, n job.Numerics) error {
 	if errors.Is(err, nn.ErrNonFinite) {
-		return fmt.Errorf("%w in step %d (epoch %d) of replica %d: lower the learning rate from %g; %w",
-			errNonFinite, step, step/n.StepsPerEpoch, task.Replica, n.Local.LearningRate, err)
+		return fmt.Errorf("training diverged in step %d (epoch %d) of replica %d: lower the learning rate from %g: %w",
+			step+1, step/n.StepsPerEpoch+1, task.Replica, n.Local.LearningRate, err)
 	}
-	return fmt.Errorf("step %d of replica %d: %w", step, task.Replica, err)
+	return fmt.Errorf("step %d of replica %d: %w", step+1, task.Replica, err)
 }
 
 // loader reads pieces of a data set's part from the store.
@@ -145,7 +145,10 @@ func (w *Worker) loader(d job.Dataset, part job.Part) shard.LoadFunc {
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, object.Close()) }()
+		defer func() {
+			err = errors.Join(err, object.Close())
+			collect()
+		}()
 		reader, err := shard.NewReader(object)
 		if err != nil {
 			return fmt.Errorf("shard %s: %w", key, err)
