@@ -21,6 +21,8 @@ const everything = "internal/*"
 const (
 	cobra    = "github.com/spf13/cobra"
 	unixCall = "golang.org/x/sys/unix"
+	// cpuFeatures says what the processor can do.
+	cpuFeatures = "golang.org/x/sys/cpu"
 )
 
 // mayImport says for each package what it may import besides the standard
@@ -37,7 +39,7 @@ var mayImport = map[string][]string{
 	"internal/data":           {"internal/data/shard"},
 	"internal/data/shard":     {},
 	"internal/nn":             {"internal/nn/kernel", unixCall},
-	"internal/nn/kernel":      {},
+	"internal/nn/kernel":      {cpuFeatures},
 	"internal/nn/safetensors": {},
 	"internal/plan":           {"internal/job", "internal/nn"},
 	// nn: a model's specification is read to report its size.
@@ -71,7 +73,7 @@ var testsMayImport = []string{"go.uber.org/goleak", "pgregory.net/rapid", unixCa
 // container pays for every page of it.
 var workerLinks = []string{
 	"cmd/disdel-worker", "internal/data/shard", "internal/job", "internal/nn", "internal/nn/kernel",
-	"internal/nn/safetensors", "internal/store", "internal/store/dir", "internal/worker", unixCall,
+	"internal/nn/safetensors", "internal/store", "internal/store/dir", "internal/worker", unixCall, cpuFeatures,
 }
 
 // neverLinked is what no program links: the generator of the reference and what

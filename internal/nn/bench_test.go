@@ -5,6 +5,8 @@ package nn
 import (
 	"fmt"
 	"testing"
+
+	"disdel/internal/nn/kernel"
 )
 
 func BenchmarkStep(b *testing.B) {
@@ -19,22 +21,27 @@ func BenchmarkStep(b *testing.B) {
 		{"cnn", Shape{32, 32, 3}, 64},
 		{"mlp", Shape{28, 28, 1}, 64},
 	} {
-		b.Run(fmt.Sprintf("%s-%v-batch%d", c.model, c.in, c.batch), func(b *testing.B) {
-			spec := named(b, c.model, c.in, 10)
-			in := bind(b, spec, Config{Batch: c.batch, Train: true, Optimizer: Adam(1e-3)})
-			in.Init(1)
-			x, y := records(spec, c.batch, 2)
-			t := 0
-			for b.Loop() {
-				t++
-				if _, err := in.Step(x, y, scale, t); err != nil {
-					b.Fatal(err)
+		for _, v := range []struct {
+			set     kernel.Set
+			threads int
+		}{{kernel.Generic(), 1}, {kernel.FMA(), 1}, {kernel.FMA(), 2}} {
+			b.Run(fmt.Sprintf("%s-%v-batch%d/%s-threads%d", c.model, c.in, c.batch, v.set.Name, v.threads), func(b *testing.B) {
+				spec := named(b, c.model, c.in, 10)
+				in := bindSet(b, spec, Config{Batch: c.batch, Train: true, Optimizer: Adam(1e-3), Threads: v.threads, Spin: true}, v.set)
+				in.Init(1)
+				x, y := records(spec, c.batch, 2)
+				t := 0
+				for b.Loop() {
+					t++
+					if _, err := in.Step(x, y, scale, t); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-			f := in.Program().FLOPs()
-			steps := float64(b.N) / b.Elapsed().Seconds()
-			b.ReportMetric(steps*float64(c.batch), "samples/s")
-			b.ReportMetric(steps*float64(f.Forward+f.Backward)/1e9, "GFLOP/s")
-		})
+				f := in.Program().FLOPs()
+				steps := float64(b.N) / b.Elapsed().Seconds()
+				b.ReportMetric(steps*float64(c.batch), "samples/s")
+				b.ReportMetric(steps*float64(f.Forward+f.Backward)/1e9, "GFLOP/s")
+			})
+		}
 	}
 }

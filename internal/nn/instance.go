@@ -26,6 +26,7 @@ var (
 type Instance struct {
 	program *Program
 	set     kernel.Set
+	team    *kernel.Team
 
 	weights, gradients, m, v []float32
 	scratch                  []float32
@@ -37,15 +38,16 @@ type Instance struct {
 // bound is a stage with its slices of the arena.
 type bound struct {
 	stage
-	x, y      []float32 // input and output values, later their gradients
-	arg       []uint8
-	w, bias   []float32
-	dw, dbias []float32
+	x, y    []float32 // input and output values, later their gradients
+	arg     []uint8
+	w, bias []float32
+	grad    kernel.Gradient
 }
 
 // Bind lays the program over the first Sizes().Total bytes of arena, which
 // must be aligned to 64 bytes; bytes beyond are never touched. The content is
-// kept: call Init, or fill Weights and Moments, before the first use.
+// kept: call Init, or fill Weights and Moments, before the first use. With more
+// than one thread the instance has goroutines, which Close ends.
 func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 	if int64(len(arena)) < p.sizes.Total {
 		return nil, fmt.Errorf("%w: arena of %d bytes, the program needs %d", ErrInput, len(arena), p.sizes.Total)
@@ -56,7 +58,9 @@ func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 	if set.Name == "" {
 		return nil, fmt.Errorf("%w: empty kernel set", ErrInput)
 	}
-	in := &Instance{program: p, set: set, stages: make([]bound, len(p.stages))}
+	in := &Instance{program: p, stages: make([]bound, len(p.stages))}
+	in.team = kernel.NewTeam(p.cfg.Threads, p.cfg.Spin)
+	in.set = set.On(in.team)
 	at := int64(0)
 	region := func(bytes int64) []byte {
 		at += bytes
@@ -71,7 +75,8 @@ func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 	}
 	activations := region(p.sizes.Activations)
 	in.scratch = floats(region(4 * p.scratch))
-	predicted := region(p.sizes.Workspace - 4*p.scratch)
+	partials := floats(region(4 * p.partials))
+	predicted := region(p.sizes.Workspace - 4*p.scratch - 4*p.partials)
 	in.predicted = unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(predicted))), p.cfg.Batch)
 
 	bytes := func(b *buffer) []byte { return activations[b.offset : b.offset+b.bytes : b.offset+b.bytes] }
@@ -83,7 +88,10 @@ func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 		if s.learns() {
 			b.w, b.bias = p.params[s.weight].of(in.weights), p.params[s.weight+1].of(in.weights)
 			if p.cfg.Train {
-				b.dw, b.dbias = p.params[s.weight].of(in.gradients), p.params[s.weight+1].of(in.gradients)
+				b.grad.W, b.grad.Bias = p.params[s.weight].of(in.gradients), p.params[s.weight+1].of(in.gradients)
+				if s.kind == stageConv {
+					b.grad.Partial = partials[s.partial:][:s.conv.Partials()]
+				}
 			}
 		}
 		in.stages[i] = b
@@ -103,6 +111,10 @@ func floats(b []byte) []float32 {
 	}
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }
+
+// Close ends the instance's goroutines; it is not used afterwards. Without
+// threads there is nothing to end. A second Close does nothing.
+func (in *Instance) Close() { in.team.Close() }
 
 // Program returns the program.
 func (in *Instance) Program() *Program { return in.program }
@@ -140,9 +152,8 @@ func (in *Instance) Step(x []byte, y []uint16, scale float32, t int) (loss float
 	if !finite(loss) {
 		return loss, fmt.Errorf("%w: loss %v at step %d", ErrNonFinite, loss, t)
 	}
-	clear(in.gradients)
-	in.backward(y, 1/float64(len(y)))
-	if !kernel.Finite(in.gradients) {
+	in.backward(y, 1/float64(len(y)), true, true)
+	if !in.set.Finite(in.gradients) {
 		return loss, fmt.Errorf("%w: gradient at step %d, loss %v", ErrNonFinite, t, loss)
 	}
 	in.set.Adam(in.weights, in.gradients, in.m, in.v, in.program.cfg.Optimizer.factors(t))
@@ -208,7 +219,7 @@ func (in *Instance) forward(x []byte, n int, scale float32) {
 		case stageConv:
 			in.set.ConvForward(s.conv, n, s.x, s.w, s.bias, s.y, s.arg, in.scratch)
 		case stageDense:
-			in.set.DenseForward(s.dense, n, s.x, s.w, s.bias, s.y)
+			in.set.DenseForward(s.dense, n, s.x, s.w, s.bias, s.y, in.scratch)
 		case stageReLU:
 			kernel.ReLU(s.x[:n*s.inLen])
 		case stagePool:
@@ -227,15 +238,17 @@ func (in *Instance) loss(y []uint16) (sum float64) {
 }
 
 // backward adds the gradients of the sum of the records' losses, times factor,
-// to the gradients of the parameters. Records are added in order, so the rest
-// of a batch may be added by another forward and backward.
-func (in *Instance) backward(y []uint16, factor float64) {
+// to the gradients of the parameters, which start from zero if first is set and
+// are complete if last is. Records are added in order, so the rest of a batch
+// may be added by another forward and backward.
+func (in *Instance) backward(y []uint16, factor float64, first, last bool) {
 	classes, n := in.program.spec.Classes, len(y)
 	for i, label := range y {
 		kernel.CrossEntropyGradient(in.logits[i*classes:][:classes], int(label), factor)
 	}
 	for i := len(in.stages) - 1; i >= 0; i-- {
 		s := &in.stages[i]
+		s.grad.First, s.grad.Last = first, last
 		// The gradient of a value takes the value's place.
 		dx := s.x
 		if !s.inputDue {
@@ -243,9 +256,9 @@ func (in *Instance) backward(y []uint16, factor float64) {
 		}
 		switch s.kind {
 		case stageConv:
-			in.set.ConvBackward(s.conv, n, s.x, s.w, s.arg, s.y, s.dw, s.dbias, dx, in.scratch)
+			in.set.ConvBackward(s.conv, n, s.x, s.w, s.arg, s.y, s.grad, dx, in.scratch)
 		case stageDense:
-			in.set.DenseBackward(s.dense, n, s.x, s.w, s.y, s.dw, s.dbias, dx)
+			in.set.DenseBackward(s.dense, n, s.x, s.w, s.y, s.grad, dx, in.scratch)
 		case stageReLU:
 			// Whoever wrote the gradient of a rectified value has masked it.
 		case stagePool:

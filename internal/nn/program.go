@@ -20,7 +20,18 @@ type Config struct {
 	Train bool
 	// Optimizer must be valid if Train is set.
 	Optimizer Optimizer
+	// Threads is how many threads an instance works with, 0..MaxThreads, zero
+	// meaning one. Results do not depend on it; the workspace grows by a little
+	// with each.
+	Threads int
+	// Spin makes threads that have nothing to do wait in a loop for some tens of
+	// microseconds before they sleep. Steps are faster where each thread has a
+	// processor for itself, and much slower where not.
+	Spin bool
 }
+
+// MaxThreads bounds the threads of an instance.
+const MaxThreads = 256
 
 // Sizes says exactly how many bytes of the arena each term takes. Each is a
 // multiple of 64, alignment included.
@@ -52,8 +63,10 @@ type Program struct {
 	values []*buffer // of float32
 	sizes  Sizes
 	flops  FLOPs
-	// scratch is the float32 values of workspace before the predicted classes.
-	scratch int64
+	// scratch and partials are the float32 values of workspace before the
+	// predicted classes: of kernels while they run, and of gradients that are
+	// not yet added up.
+	scratch, partials int64
 }
 
 type stageKind int
@@ -75,6 +88,7 @@ type stage struct {
 	inLen    int     // float32 values of one record
 	outLen   int     // the same of the output
 	weight   int     // index into Program.params; the bias follows it
+	partial  int64   // where its partial sums start, in float32
 	arg      *buffer // places of maxima, bytes; nil where nothing is pooled
 	inputDue bool    // the gradient of the input is needed
 }
@@ -92,6 +106,10 @@ func compile(spec Spec, cfg Config, share bool) (*Program, error) {
 	if cfg.Batch < 1 || cfg.Batch > MaxBatch {
 		return nil, fmt.Errorf("%w: batch is %d, not in 1..%d", ErrInput, cfg.Batch, MaxBatch)
 	}
+	if cfg.Threads < 0 || cfg.Threads > MaxThreads {
+		return nil, fmt.Errorf("%w: %d threads, not in 0..%d", ErrInput, cfg.Threads, MaxThreads)
+	}
+	cfg.Threads = max(cfg.Threads, 1)
 	if cfg.Train {
 		if err := cfg.Optimizer.Validate(); err != nil {
 			return nil, err
@@ -109,6 +127,7 @@ func compile(spec Spec, cfg Config, share bool) (*Program, error) {
 func (p *Program) lower(shapes []Shape) {
 	layers, batch := p.spec.Layers, int64(p.cfg.Batch)
 	in, rectified, learned := p.spec.Input, false, false
+	var flattened Shape // what the values were before they were flattened
 	weight := 0
 	value := func(s Shape) int {
 		p.values = append(p.values, &buffer{bytes: 4 * batch * int64(s.Elements())})
@@ -124,7 +143,7 @@ func (p *Program) lower(shapes []Shape) {
 		work := int64(0) // multiply-adds of one pass for one record
 		switch l.Kind {
 		case KindFlatten:
-			in = out
+			flattened, in = in, out
 			continue
 		case KindReLU:
 			s.kind, s.out, s.outLen = stageReLU, s.in, s.inLen
@@ -158,6 +177,8 @@ func (p *Program) lower(shapes []Shape) {
 		case KindDense:
 			s.kind = stageDense
 			s.dense = kernel.Dense{In: in.C, Out: l.Units, ReLU: fuse(i+1, KindReLU), Rectified: rectified}
+			s.dense.Rows, s.dense.Cols = flattened.H, flattened.W
+			flattened = Shape{}
 			work = int64(in.C) * int64(l.Units)
 			if s.dense.ReLU {
 				i++
@@ -201,8 +222,15 @@ func (p *Program) layOut(share bool) {
 		}
 		out.use(forward)
 		scratch := int64(0)
-		if s.kind == stageConv {
-			scratch = s.conv.ForwardScratch()
+		switch s.kind {
+		case stageConv:
+			scratch = s.conv.Scratch(p.cfg.Threads, p.cfg.Train, s.inputDue)
+			if p.cfg.Train {
+				s.partial = p.partials
+				p.partials += align(4*s.conv.Partials()) / 4
+			}
+		case stageDense:
+			scratch = s.dense.Scratch(p.cfg.Batch, p.cfg.Threads)
 		}
 		if s.arg != nil {
 			s.arg.first, s.arg.last = forward, forward
@@ -216,9 +244,6 @@ func (p *Program) layOut(share bool) {
 			if s.arg != nil {
 				s.arg.use(backward)
 			}
-			if s.kind == stageConv {
-				scratch = max(scratch, s.conv.BackwardScratch(s.inputDue))
-			}
 		}
 		p.scratch = max(p.scratch, scratch)
 	}
@@ -229,7 +254,7 @@ func (p *Program) layOut(share bool) {
 	p.sizes = Sizes{
 		Weights:     one,
 		Activations: place(buffers, share),
-		Workspace:   4*p.scratch + align(2*int64(p.cfg.Batch)),
+		Workspace:   4*(p.scratch+p.partials) + align(2*int64(p.cfg.Batch)),
 	}
 	if p.cfg.Train {
 		p.sizes.Moments, p.sizes.Gradients = 2*one, one
