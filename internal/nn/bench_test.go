@@ -4,7 +4,9 @@ package nn
 
 import (
 	"fmt"
+	"math"
 	"testing"
+	"time"
 
 	"disdel/internal/nn/kernel"
 )
@@ -42,6 +44,31 @@ func BenchmarkStep(b *testing.B) {
 				b.ReportMetric(steps*float64(c.batch), "samples/s")
 				b.ReportMetric(steps*float64(f.Forward+f.Backward)/1e9, "GFLOP/s")
 			})
+		}
+	}
+}
+
+func longRun(b *testing.B, spec Spec, cfg Config) {
+	in := bindSet(b, spec, cfg, kernel.FMA())
+	x, y := records(spec, 20*cfg.Batch, 2)
+	size := cfg.Batch * spec.Input.Elements()
+	for b.Loop() {
+		in.Init(1)
+		for thousand := range 5 {
+			// The best of short parts: other work on the machine does not show.
+			best := time.Duration(math.MaxInt64)
+			for part := range 100 {
+				began := time.Now()
+				for i := range 10 {
+					t := 1000*thousand + 10*part + i + 1
+					k := t % 20
+					if _, err := in.Step(x[k*size:][:size], y[k*cfg.Batch:][:cfg.Batch], scale, t); err != nil {
+						b.Fatal(err)
+					}
+				}
+				best = min(best, time.Since(began))
+			}
+			b.ReportMetric(float64(10*cfg.Batch)/best.Seconds(), fmt.Sprintf("samples/s@%d", 1000*(thousand+1)))
 		}
 	}
 }
