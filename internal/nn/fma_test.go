@@ -39,9 +39,9 @@ func steps(t *testing.T, spec Spec, cfg Config, set kernel.Set, n int) []uint32 
 func TestOneSetOneResult(t *testing.T) {
 	models := append(gradientModels(t), named(t, "cnn", Shape{20, 21, 2}, 10))
 	for _, spec := range models {
-		n, batch := 20, 5
+		n, batch := 4, 5
 		if spec.Name == "cnn" && spec.Input.H == 8 {
-			n, batch = 200, 4
+			n, batch = 200, 2
 		}
 		want := steps(t, spec, Config{Batch: batch}, kernel.FMAReference(), n)
 		for _, threads := range []int{1, 2, 3, 8} {

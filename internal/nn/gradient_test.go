@@ -5,8 +5,6 @@ package nn
 import (
 	"math"
 	"testing"
-
-	"disdel/internal/nn/kernel"
 )
 
 // Each model isolates a kind of layer or a neighbourhood that is fused or
@@ -41,48 +39,52 @@ func gradientModels(t *testing.T) []Spec {
 }
 
 func TestGradientsMatchFiniteDifferences(t *testing.T) {
-	for _, set := range sets(t) {
-		for _, spec := range gradientModels(t) {
-			t.Run(spec.Name+" "+set.Name, func(t *testing.T) { matchFiniteDifferences(t, spec, set) })
-		}
-	}
-}
-
-func matchFiniteDifferences(t *testing.T, spec Spec, set kernel.Set) {
-	const batch = 5
-	in := bindSet(t, spec, Config{Batch: batch, Train: true, Optimizer: Adam(1e-3)}, set)
-	in.Init(3)
-	// Biases away from zero, so that their part shows.
-	s := stream{key: 9}
-	for i := range in.Weights() {
-		in.Weights()[i] += float32(int64(s.at(uint64(i))>>40)-1<<23) * 0x1p-26
-	}
-	weights := wide(in.Weights())
-	x, y := records(spec, batch, 5)
-	loss, err := in.Step(x, y, scale, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := twinLoss(spec, weights, x, y); math.Abs(loss-want) > 1e-5*want {
-		t.Fatalf("loss %v, want %v", loss, want)
-	}
-	for _, p := range spec.Params() {
-		var off, norm float64
-		step := max(1, p.Len/150) // enough elements of each tensor
-		for i := p.Offset; i < p.Offset+p.Len; i += step {
-			const h = 1e-6
-			w := weights[i]
-			weights[i] = w + h
-			up := twinLoss(spec, weights, x, y)
-			weights[i] = w - h
-			down := twinLoss(spec, weights, x, y)
-			weights[i] = w
-			want := (up - down) / (2 * h)
-			d := float64(in.Gradients()[i]) - want
-			off, norm = off+d*d, norm+want*want
-		}
-		if math.Sqrt(off) > 1e-4*math.Sqrt(norm) {
-			t.Errorf("%s: gradient off by %.2g of %.2g", p.Name, math.Sqrt(off), math.Sqrt(norm))
-		}
+	for _, spec := range gradientModels(t) {
+		t.Run(spec.Name, func(t *testing.T) {
+			const batch = 5
+			var all []*Instance
+			x, y := records(spec, batch, 5)
+			for _, set := range sets(t) {
+				in := bindSet(t, spec, Config{Batch: batch, Train: true, Optimizer: Adam(1e-3)}, set)
+				in.Init(3)
+				// Biases away from zero, so that their part shows.
+				s := stream{key: 9}
+				for i := range in.Weights() {
+					in.Weights()[i] += float32(int64(s.at(uint64(i))>>40)-1<<23) * 0x1p-26
+				}
+				all = append(all, in)
+			}
+			weights := wide(all[0].Weights())
+			want := twinLoss(spec, weights, x, y)
+			for _, in := range all {
+				if loss, err := in.Step(x, y, scale, 1); err != nil || math.Abs(loss-want) > 1e-5*want {
+					t.Fatalf("%s: loss %v, %v, want %v", in.set.Name, loss, err, want)
+				}
+			}
+			for _, p := range spec.Params() {
+				off, norm := make([]float64, len(all)), 0.0
+				step := max(1, p.Len/150) // enough elements of each tensor
+				for i := p.Offset; i < p.Offset+p.Len; i += step {
+					const h = 1e-6
+					w := weights[i]
+					weights[i] = w + h
+					up := twinLoss(spec, weights, x, y)
+					weights[i] = w - h
+					down := twinLoss(spec, weights, x, y)
+					weights[i] = w
+					want := (up - down) / (2 * h)
+					norm += want * want
+					for k, in := range all {
+						d := float64(in.Gradients()[i]) - want
+						off[k] += d * d
+					}
+				}
+				for k, in := range all {
+					if math.Sqrt(off[k]) > 1e-4*math.Sqrt(norm) {
+						t.Errorf("%s, %s: gradient off by %.2g of %.2g", in.set.Name, p.Name, math.Sqrt(off[k]), math.Sqrt(norm))
+					}
+				}
+			}
+		})
 	}
 }

@@ -24,7 +24,7 @@ type Config struct {
 	// meaning one. Results do not depend on it; the workspace grows by a little
 	// with each.
 	Threads int
-	// Spin makes threads that have nothing to do wait in a loop for some tens of
+	// Spin makes threads that have nothing to do wait in a loop for some hundreds of
 	// microseconds before they sleep. Steps are faster where each thread has a
 	// processor for itself, and much slower where not.
 	Spin bool

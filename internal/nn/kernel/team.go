@@ -5,8 +5,10 @@ package kernel
 import "sync/atomic"
 
 // spins is how often a waiting member of a team looks before it sleeps: some
-// tens of microseconds, longer than the work between two kernels of a step.
-const spins = 20000
+// hundreds of microseconds, longer than the work between two kernels of a step
+// and between two steps. To wake a thread takes tens of microseconds, and on a
+// busy machine milliseconds.
+const spins = 200000
 
 // Team is a fixed number of threads that run the parts of one piece of work at
 // a time. The caller is one of them; the others are goroutines that live until
