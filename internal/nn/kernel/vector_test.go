@@ -200,7 +200,7 @@ func TestTeam(t *testing.T) {
 			team := NewTeam(n, spin)
 			rounds := 2000
 			if spin { // more threads than processors wait for each other
-				rounds = 100
+				rounds = 20
 			}
 			var sum atomic.Int64
 			for i := range rounds {
