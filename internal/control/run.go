@@ -610,6 +610,11 @@ func (r *runner) settle(ctx context.Context) (err error) {
 		r.stop()
 	}
 	for _, e := range r.drain(ctx) {
+		switch e.Kind {
+		case platform.Lost, platform.Refused:
+			// Not by itself: its action was just removed.
+			e.Kind = platform.Cancelled
+		}
 		err = errors.Join(err, r.note(Event{Ended: &e}))
 	}
 	return err
