@@ -617,6 +617,12 @@ func (r *runner) settle(ctx context.Context) (err error) {
 		}
 		err = errors.Join(err, r.note(Event{Ended: &e}))
 	}
+	for i, a := range r.state.Attempts {
+		if a.Ended == nil {
+			e := Ended{Attempt: i, Kind: platform.Cancelled, Message: "the job ended before it was started"}
+			err = errors.Join(err, r.note(Event{Ended: &e}))
+		}
+	}
 	return err
 }
 
