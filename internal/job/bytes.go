@@ -23,9 +23,15 @@ var byteUnits = []struct {
 	suffix string
 	factor Bytes
 }{
-	{"KIB", KB}, {"MIB", MB}, {"GIB", GB},
-	{"KB", KB}, {"MB", MB}, {"GB", GB},
-	{"K", KB}, {"M", MB}, {"G", GB},
+	{"KIB", KB},
+	{"MIB", MB},
+	{"GIB", GB},
+	{"KB", KB},
+	{"MB", MB},
+	{"GB", GB},
+	{"K", KB},
+	{"M", MB},
+	{"G", GB},
 	{"B", 1},
 }
 
