@@ -79,7 +79,12 @@ func (w *Worker) restore(ctx context.Context, t *training, task job.Task, instan
 			return err
 		}
 	}
-	return nil
+	for range prefixes[3:] {
+		if err := s.skipGroup(); err != nil {
+			return err
+		}
+	}
+	return s.finish()
 }
 
 func (w *Worker) steps(ctx context.Context, t *training, task job.Task, instance *nn.Instance) (job.TaskResult, error) {
@@ -147,7 +152,7 @@ func (w *Worker) loader(d job.Dataset, part job.Part) shard.LoadFunc {
 		}
 		defer func() {
 			err = errors.Join(err, object.Close())
-			collect()
+			w.cfg.Collect()
 		}()
 		reader, err := shard.NewReader(object)
 		if err != nil {
