@@ -59,7 +59,7 @@ func dataset() job.Dataset {
 
 func (r recipe) created() control.Created {
 	spec := job.Spec{
-		Kind: job.Train, Dataset: "tiny", Model: "mlp", Epochs: r.epochs, LocalBatch: 4,
+		Kind: job.Train, Dataset: "tiny", Model: "cnn", Epochs: r.epochs, LocalBatch: 4,
 		Replicas: r.replicas, Rounds: r.rounds, Containers: r.containers, Seed: 7,
 	}
 	return control.Created{Job: jobID, Spec: spec.WithDefaults(), Dataset: dataset()}
