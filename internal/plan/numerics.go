@@ -164,7 +164,7 @@ func explainNumerics(spec job.Spec, n job.Numerics) (lines []string) {
 		}
 	}
 	if spec.Rounds > 0 && n.Rounds() != spec.Rounds {
-		say("rounds: %d rather than %d, the nearest number of whole rounds of equal length (%d steps).", n.Rounds(), spec.Rounds, n.RoundSteps)
+		say("rounds: %d rather than %d, since all rounds have the same number of steps: %d.", n.Rounds(), spec.Rounds, n.RoundSteps)
 	}
 	return lines
 }
