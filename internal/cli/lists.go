@@ -66,16 +66,19 @@ func (a *app) jobsCommand() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			ctx := cmd.Context()
+			var id job.ID
+			if len(args) == 1 {
+				id = job.ID(args[0])
+				if err := id.Validate(); err != nil {
+					return usagef("%w", err)
+				}
+			}
 			s, err := a.openStore(ctx, o.store)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, s.Close()) }()
-			if len(args) == 1 {
-				id := job.ID(args[0])
-				if err := id.Validate(); err != nil {
-					return usagef("%w", err)
-				}
+			if id != "" {
 				state, err := control.Load(ctx, s, id)
 				if err != nil {
 					return err

@@ -79,15 +79,15 @@ func (a *app) run(ctx context.Context, args []string) int {
 	return code
 }
 
-// printable keeps what came from files or from other programs from moving the
-// cursor about or changing colours.
+// printable makes one line of what came from files or from other programs, and
+// keeps it from moving the cursor about or changing colours.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' {
+		if unicode.IsControl(r) {
 			return unicode.ReplacementChar
 		}
 		return r
-	}, text)
+	}, strings.ReplaceAll(text, "\n", "; "))
 }
 
 // Root returns the command tree, for generating documentation.
