@@ -221,3 +221,85 @@ func TestFindModel(t *testing.T) {
 		t.Error("a job with a bad id runs")
 	}
 }
+
+// TestSweep: states that nothing will read again go while the job runs: what it
+// takes in the store does not grow with the number of rounds.
+func TestSweep(t *testing.T) {
+	r := recipes[4]
+	golden(t, r)
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, handOvers)
+		most := 0
+		cfg := w.config()
+		cfg.Observe = func(control.State) {
+			left, err := w.store.List(context.Background(), job.Keys{Job: jobID}.Scratch())
+			if err != nil {
+				t.Error(err)
+			}
+			most = max(most, len(left))
+		}
+		record, err := control.Run(t.Context(), cfg, r.created())
+		if err != nil || record.Rounds < 6 {
+			t.Fatalf("%d rounds, %v", record.Rounds, err)
+		}
+		// The plan, the averages of this round and the one before, and two states
+		// of each replica: what it goes on from and what it has reached.
+		if limit := 3 + 2*r.replicas; most > limit || most < 3 {
+			t.Errorf("%d objects at once, want at most %d", most, limit)
+		}
+	})
+}
+
+// tardy is a platform on which replica 1's calls arrive when the package has
+// been removed.
+type tardy struct {
+	*cloud
+	removed chan struct{}
+}
+
+func (p *tardy) Invoke(ctx context.Context, call platform.Call) (platform.Activation, error) {
+	if strings.Contains(string(call.Params), `"replica":1`) {
+		<-p.removed
+	}
+	return p.cloud.Invoke(ctx, call)
+}
+
+func (p *tardy) Remove(ctx context.Context, pkg string) error {
+	err := p.cloud.Remove(ctx, pkg)
+	close(p.removed)
+	return err
+}
+
+// TestStoppingIsNoFailure: that a controller which gives up removes its actions
+// is not held against the calls that it was about to make.
+func TestStoppingIsNoFailure(t *testing.T) {
+	r := recipes[0]
+	digest := golden(t, r)
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, noFaults)
+		broken, breakNow, times := errors.New("broken for a moment"), false, 0
+		cfg := w.config()
+		cfg.Platform = &tardy{cloud: w.cloud, removed: make(chan struct{})}
+		cfg.Store = &brittle{Store: w.store.Share(), gate: func(string) error {
+			if breakNow && times == 0 {
+				times++
+				return broken
+			}
+			return nil
+		}}
+		cfg.Observe = func(s control.State) { breakNow = len(s.Reached) > 0 && s.Reached[0] > 0 }
+		if _, err := control.Run(t.Context(), cfg, r.created()); !errors.Is(err, broken) {
+			t.Fatalf("run: %v, want that the store is broken", err)
+		}
+		refused := 0
+		for _, e := range w.history() {
+			if e.Ended != nil && strings.Contains(e.Ended.Message, platform.ErrNotFound.Error()) {
+				refused++
+			}
+		}
+		if refused != 1 {
+			t.Errorf("%d calls came too late, want 1: the test tests nothing", refused)
+		}
+		w.checkEnded(w.resume(), job.Succeeded, digest)
+	})
+}
