@@ -57,8 +57,7 @@ func (r *runner) settle(ctx context.Context) (err error) {
 		r.stop()
 	}
 	for _, e := range r.drain(ctx) {
-		switch e.Kind {
-		case platform.Lost, platform.Refused:
+		if e.Kind == platform.Lost || e.Kind == platform.Refused {
 			// Not by itself: its action was just removed.
 			e.Kind = platform.Cancelled
 		}

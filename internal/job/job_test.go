@@ -122,7 +122,8 @@ func TestSpec_Validate(t *testing.T) {
 func bounds(field string, low, high int, set func(s *job.Spec, n int)) (test struct {
 	field     string
 	good, bad []func(s *job.Spec)
-}) {
+},
+) {
 	test.field = field
 	for _, n := range []int{low, low + 1, high} {
 		test.good = append(test.good, func(s *job.Spec) { set(s, n) })
@@ -136,7 +137,8 @@ func bounds(field string, low, high int, set func(s *job.Spec, n int)) (test str
 func rates(good, bad []float64) (test struct {
 	field     string
 	good, bad []func(s *job.Spec)
-}) {
+},
+) {
 	test.field = "learning rate"
 	for _, rate := range good {
 		test.good = append(test.good, func(s *job.Spec) { s.LearningRate = rate })

@@ -22,17 +22,20 @@ func TestSizesArePinned(t *testing.T) {
 		flops FLOPs
 	}{
 		{
-			Shape{28, 28, 1}, true,
+			Shape{28, 28, 1},
+			true,
 			Sizes{1388608, 2777216, 1388608, 1950208, 6784, 7511424},
 			FLOPs{69304320, 113688576},
 		},
 		{
-			Shape{28, 28, 1}, false,
+			Shape{28, 28, 1},
+			false,
 			Sizes{1388608, 0, 0, 1931264, 6784, 3326656},
 			FLOPs{69304320, 0},
 		},
 		{
-			Shape{32, 32, 3}, true,
+			Shape{32, 32, 3},
+			true,
 			Sizes{1849664, 3699328, 1849664, 3109376, 7808, 10515840},
 			FLOPs{158597120, 217661440},
 		},

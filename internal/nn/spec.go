@@ -87,7 +87,7 @@ func ParseSpec(data []byte) (Spec, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s); err != nil {
-		return Spec{}, fmt.Errorf("%w: parse: %v", ErrSpec, err)
+		return Spec{}, fmt.Errorf("%w: parse: %w", ErrSpec, err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return Spec{}, fmt.Errorf("%w: parse: data after the object", ErrSpec)

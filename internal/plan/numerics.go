@@ -16,7 +16,7 @@ var ErrModel = errors.New("model does not fit")
 
 const (
 	// defaultReplicas, with the outer optimizer below, equals sequential
-	// training on the thesis's data sets (docs/adr on averaging).
+	// training on the thesis's data sets (docs/adr/0010).
 	defaultReplicas = 4
 	// batchSpread is the most that replicas times local batch may be, in
 	// sequential batches, without a price in accuracy.

@@ -275,7 +275,8 @@ func containers(r *job.Resources, spec job.Spec, limits job.Limits, want int) {
 // equals.
 func largest(roles map[job.Role]job.Estimate) (role job.Role, need job.Bytes) {
 	for _, name := range slices.Sorted(maps.Keys(roles)) {
-		if total := roles[name].Total(); total > need {
+		// A probe comes before the plan: it has its own action or none.
+		if total := roles[name].Total(); name != job.RoleProbe && total > need {
 			role, need = name, total
 		}
 	}

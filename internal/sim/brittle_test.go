@@ -228,9 +228,3 @@ func (m *mortal) Await(ctx context.Context, id platform.Activation) (platform.Ou
 	}
 	return out, err
 }
-
-func (m *mortal) points() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.point
-}

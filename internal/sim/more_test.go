@@ -193,8 +193,10 @@ func TestFindModel(t *testing.T) {
 	}
 	var head store.Head
 	for _, m := range []control.Model{
-		{Digest: "aa1", Dataset: "tiny", Job: "1"}, {Digest: "ab2", Dataset: "tiny", Job: "2"},
-		{Digest: "aa1", Dataset: "tiny", Job: "3"}, {Digest: "cc3", Dataset: "other", Job: "4"},
+		{Digest: "aa1", Dataset: "tiny", Job: "1"},
+		{Digest: "ab2", Dataset: "tiny", Job: "2"},
+		{Digest: "aa1", Dataset: "tiny", Job: "3"},
+		{Digest: "cc3", Dataset: "other", Job: "4"},
 	} {
 		var err error
 		if head, err = w.store.Append(t.Context(), job.ModelsLog, head, mustJSON(m)); err != nil {

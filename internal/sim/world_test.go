@@ -38,7 +38,6 @@ const jobID = job.ID("sim")
 // recipe is what differs between the jobs that are simulated.
 type recipe struct {
 	replicas, rounds, epochs, containers int
-	kind                                 job.Kind
 }
 
 // recipes are small: what matters is the order of things, not the arithmetic.

@@ -269,17 +269,12 @@ func takeTime(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// Version is the version of this program: that of its module, or of the commit
-// it was built from.
+// Version is the version of this program's module; that of a build from a
+// checkout names the commit.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return info.Main.Version + "+" + s.Value[:min(12, len(s.Value))]
-		}
 	}
 	return info.Main.Version
 }
