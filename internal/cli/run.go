@@ -112,21 +112,26 @@ func (a *app) runJob(ctx context.Context, o *options) (record job.Record, err er
 	if err == nil {
 		record, err = control.Run(ctx, e.config, created)
 	}
+	return record, a.conclude(ctx, o, record, err)
+}
+
+// conclude prints how a job ended, and returns the error that says it failed.
+func (a *app) conclude(ctx context.Context, o *options, record job.Record, err error) error {
 	if err != nil {
-		return record, a.refused(ctx, o, record, err)
+		return a.refused(ctx, o, record, err)
 	}
 	if err := a.print(o, record); err != nil {
-		return record, err
+		return err
 	}
 	switch {
 	case record.Status == job.Succeeded:
-		return record, nil
+		return nil
 	case o.json:
 		fmt.Fprintf(a.stderr, "%s job %s %s: %s\n", a.red("disdel:"), record.Job, record.Status, printable(record.Error))
 	default:
 		fmt.Fprintf(a.stderr, "%s %s\n", a.red("disdel:"), printable(record.Error))
 	}
-	return record, errReported
+	return errReported
 }
 
 func (a *app) print(o *options, record job.Record) error {
