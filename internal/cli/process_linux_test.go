@@ -189,6 +189,36 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// TestResumed: the job of a controller that was killed ends as if nothing had
+// happened.
+func TestResumed(t *testing.T) {
+	d := newDesk(t)
+	train := []string{"train", "digits", "--workers", "4", "--epochs", "12"}
+	r := d.start(train...)
+	r.until("training, round")
+	eventually(t, "a worker", func() bool { return len(workers(r.cmd.Process.Pid)) > 0 })
+	if err := r.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.end()
+	jobs := field[[]any](t, d.exec("jobs", "--json").want(t, ExitOK).object(t), "jobs")
+	if len(jobs) != 1 || field[string](t, jobs[0], "status") != "running" {
+		t.Fatalf("jobs %v; want one that runs", jobs)
+	}
+	id := field[string](t, jobs[0], "job")
+	resumed := d.exec("resume", id, "--json").want(t, ExitOK).object(t)
+	whole := d.exec(append(train, "--json")...).want(t, ExitOK).object(t)
+	if a, b := field[string](t, resumed, "model", "digest"), field[string](t, whole, "model", "digest"); a != b {
+		t.Errorf("resumed: model %s; whole: %s", a, b)
+	}
+	if left := d.scratch(); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+	d.exec("resume", id).want(t, ExitFailed, "has ended")
+	d.exec("resume", "nobody").want(t, ExitUsage, "no such job", "disdel jobs")
+	d.exec("resume").want(t, ExitUsage, "want the id of one job")
+}
+
 // TestSameModel: the model is the same, bit for bit, on one container and on
 // four, with a limit that is only watched, with disdel as its own worker, and
 // when a worker is killed on the way.
