@@ -44,7 +44,7 @@ func testMain(m *testing.M) (code int, err error) {
 			return 1, err
 		}
 	}
-	build := exec.Command("go", "build", "-o", programs, "disdel/cmd/disdel", "disdel/cmd/disdel-worker")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", programs, "disdel/cmd/disdel", "disdel/cmd/disdel-worker")
 	build.Env = append(build.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build the programs: %w\n%s", err, out)

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,6 +39,10 @@ func (d *desk) start(args ...string) *running {
 	if err := r.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
+	d.t.Cleanup(func() { // where the test has not come to the end
+		_ = r.cmd.Process.Kill()
+		_ = r.cmd.Wait()
+	})
 	go func() {
 		defer close(r.lines)
 		for scanner := bufio.NewScanner(stderr); scanner.Scan(); {
@@ -223,7 +228,7 @@ func TestResumed(t *testing.T) {
 // four, with a limit that is only watched, with disdel as its own worker, and
 // when a worker is killed on the way.
 func TestSameModel(t *testing.T) {
-	train := []string{"train", "digits", "--workers", "4", "--epochs", "8", "--json"}
+	train := []string{"train", "digits", "--workers", "4", "--epochs", "6", "--json"}
 	digest := func(t *testing.T, d *desk, o outcome) string {
 		t.Helper()
 		return field[string](t, o.want(t, ExitOK).object(t), "model", "digest")
@@ -253,7 +258,7 @@ func TestSameModel(t *testing.T) {
 			r := d.start(append(train, "--containers", "4")...)
 			r.until("training, round")
 			pid := r.cmd.Process.Pid
-			endOneWorker(t, d, pid, signal)
+			endOneWorker(t, pid, signal)
 			got := r.end().want(t, ExitOK)
 			if model := digest(t, d, got); model != want {
 				t.Errorf("model %s; want %s", model, want)
@@ -267,29 +272,51 @@ func TestSameModel(t *testing.T) {
 }
 
 // endOneWorker ends a worker that certainly has a call: it is stopped first, and
-// when its job stands still because of that, the job waits for its answer.
-func endOneWorker(t *testing.T, d *desk, owner int, signal syscall.Signal) {
+// once nothing else in the job has anything to do, the job waits for its answer.
+func endOneWorker(t *testing.T, owner int, signal syscall.Signal) {
 	t.Helper()
 	eventually(t, "four workers", func() bool { return len(workers(owner)) >= 4 })
-	victim := workers(owner)[0]
+	all := workers(owner)
+	victim, others := all[0], append(all[1:], owner)
 	if err := syscall.Kill(victim, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	const stillTicks = 100 // of eventually
-	entries, still := 0, 0
+	const enough = 10 // looks in a row: one alone might fall between two messages
+	idle := 0
 	eventually(t, "the job to wait for the stopped worker", func() bool {
-		n := len(d.files("logs/jobs"))
-		if n != entries {
-			entries, still = n, 0
+		idle++
+		for _, pid := range others {
+			if !sleeping(t, pid) {
+				idle = 0
+			}
 		}
-		still++
-		return still > stillTicks
+		return idle == enough
 	})
-	for _, s := range []syscall.Signal{signal, syscall.SIGCONT} {
-		if err := syscall.Kill(victim, s); err != nil {
-			t.Fatal(err)
+	if err := syscall.Kill(victim, signal); err != nil {
+		t.Fatal(err)
+	}
+	// A worker that is killed ends although it is stopped, and is then gone.
+	if err := syscall.Kill(victim, syscall.SIGCONT); err != nil && !errors.Is(err, syscall.ESRCH) {
+		t.Fatal(err)
+	}
+}
+
+// sleeping reports whether no thread of a process runs, would like to run, or
+// waits for a disk.
+func sleeping(t *testing.T, pid int) bool {
+	t.Helper()
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(stats) == 0 {
+		t.Fatalf("process %d: %v; want it to live", pid, err)
+	}
+	for _, path := range stats {
+		// "number (name) state ...": the name may hold anything.
+		text, err := os.ReadFile(path)
+		if after := text[bytes.LastIndexByte(text, ')')+1:]; err == nil && !bytes.HasPrefix(after, []byte(" S")) {
+			return false
 		}
 	}
+	return true
 }
 
 // TestConcurrent: two programs share a store without getting in each other's

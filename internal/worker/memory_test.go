@@ -31,7 +31,7 @@ const (
 // much less.
 func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "disdel-worker")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "disdel/cmd/disdel-worker")
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "disdel/cmd/disdel-worker")
 	build.Env = append(build.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the worker: %v\n%s", err, out)
