@@ -14,6 +14,8 @@ type options struct {
 	spec  job.Spec
 	pool  pool.Config
 	store string
+	// workerStore is the store's address as containers see it; "" is store.
+	workerStore string
 	// enforcement is one of the process driver's kinds; "" is the first that works.
 	enforcement string
 	json, quiet bool
@@ -54,7 +56,7 @@ func (o *options) enforcementFlag(cmd *cobra.Command) {
 }
 
 func (o *options) storeFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.store, "store", "", "where models, data and logs live: dir:///absolute/path (default: $DISDEL_STORE, else the user's data folder)")
+	cmd.Flags().StringVar(&o.store, "store", "", "where models, data and logs live: dir:///absolute/path or redis[s]://[user:password@]host[:port][/db] (default: $DISDEL_STORE, else the user's data folder)")
 }
 
 func (o *options) outputFlags(cmd *cobra.Command) {

@@ -3,7 +3,7 @@
 package redis
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +43,7 @@ type server struct {
 func onEach(t *testing.T, test func(t *testing.T, s *server)) {
 	t.Run("imitation", func(t *testing.T) { test(t, startImitation(t)) })
 	if named() {
-		t.Run("server", func(t *testing.T) { test(t, startServer(t).server()) })
+		t.Run("server", func(t *testing.T) { test(t, startServer(t).server(t)) })
 	}
 }
 
@@ -99,24 +99,24 @@ func (r *realServer) start(t testing.TB) {
 		"--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command", "yes",
 	}, r.args...)
 	r.cmd = exec.Command("redis-server", args...)
-	var output bytes.Buffer
-	r.cmd.Stdout, r.cmd.Stderr = &output, &output
-	if err := r.cmd.Start(); err != nil {
+	stdout, err := r.cmd.StdoutPipe()
+	if err == nil {
+		err = r.cmd.Start()
+	}
+	if err != nil {
+		r.cmd = nil
 		t.Fatalf("start a server (DISDEL_E2E names redis, so there must be one): %v", err)
 	}
-	address := "127.0.0.1:" + r.port
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			_ = conn.Close()
+	var output strings.Builder
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		fmt.Fprintln(&output, lines.Text())
+		if strings.Contains(lines.Text(), "Ready to accept connections") {
+			go io.Copy(io.Discard, stdout) // Ends with the server.
 			return
 		}
-		if time.Now().After(deadline) {
-			r.kill()
-			t.Fatalf("the server does not listen: %v\n%s", err, &output)
-		}
-		time.Sleep(5 * time.Millisecond) // Nothing tells when it listens.
 	}
+	r.kill()
+	t.Fatalf("the server did not start:\n%s", &output)
 }
 
 // kill ends the server as a crash does.
@@ -131,7 +131,20 @@ func (r *realServer) kill() {
 
 func (r *realServer) url() string { return "redis://127.0.0.1:" + r.port }
 
-func (r *realServer) server() *server { return &server{url: r.url(), later: time.Sleep} }
+func (r *realServer) server(t testing.TB) *server {
+	c := raw(t, r.url())
+	return &server{url: r.url(), later: func(d time.Duration) {
+		for keys := c.Scan(t.Context(), 0, "*", 100).Iterator(); keys.Next(t.Context()); {
+			left, err := c.PTTL(t.Context(), keys.Val()).Result()
+			if err == nil && left > 0 {
+				err = c.PExpireAt(t.Context(), keys.Val(), time.Now().Add(left-d)).Err()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+}
 
 // fresh returns the URL of a store that nobody has used.
 func (s *server) fresh() string { return fmt.Sprintf("%s?name=t%d", s.url, s.names.Add(1)) }
@@ -237,4 +250,3 @@ func TestContract(t *testing.T) {
 		})
 	})
 }
-
