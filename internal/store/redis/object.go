@@ -263,10 +263,10 @@ func (r *reader) fetch() ([]byte, error) {
 			size = p.HStrLen(ctx, key, number)
 			return p.Process(ctx, value)
 		})
-		// A value that does not fit is none of ours, and then its own command
-		// fails as well.
-		if size.Err() == nil && size.Val() != int64(length) {
-			return size.Val(), nil
+		// A value that does not fit is none of ours. Then its own command fails,
+		// which the client takes for a failure of both.
+		if got := size.Val(); got != 0 && got != int64(length) {
+			return got, nil
 		}
 		return int64(value.Val()), firstError(cmds, err)
 	})
