@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 
@@ -48,8 +49,24 @@ var answers = map[string]struct {
 	"MOVED":       {nil, "the server is a node of a Redis cluster: use a server that is not"},
 }
 
-// wrongPassword is what old servers and proxies say in place of a code.
-var wrongPassword = []string{"invalid password", "invalid username-password pair", "without any password configured"}
+// phrases are what some servers and proxies say in place of a code.
+var phrases = map[string]string{
+	"invalid password":                  "WRONGPASS",
+	"invalid username-password pair":    "WRONGPASS",
+	"without any password configured":   "WRONGPASS",
+	"the user executing the script can": "NOPERM",
+}
+
+// refusal is an error of this package that does not pass.
+type refusal struct{ error }
+
+func refuse(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
+
+func (r refusal) Unwrap() error { return errors.Unwrap(r.error) }
+
+// errTimeout is what a time-out of the client's own becomes, which must not look
+// like the end of the caller's context.
+var errTimeout = fmt.Errorf("no answer in time: %w", os.ErrDeadlineExceeded)
 
 // explain adds the operation, its key and what can be done to err.
 func (s *Store) explain(op, key string, err error) error {
@@ -63,6 +80,10 @@ func (s *Store) explain(op, key string, err error) error {
 		if errors.Is(err, settled) {
 			return fmt.Errorf("%s: %w", op, err)
 		}
+	}
+	var refused refusal
+	if errors.As(err, &refused) {
+		return fmt.Errorf("%s: %w", op, err)
 	}
 	if errors.Is(err, goredis.ErrClosed) {
 		return fmt.Errorf("%s: %w", op, store.ErrClosed)
@@ -80,9 +101,9 @@ func (s *Store) explain(op, key string, err error) error {
 
 func explainAnswer(at, who string, err error) error {
 	text := err.Error()
-	for _, phrase := range wrongPassword {
+	for phrase, code := range phrases {
 		if strings.Contains(strings.ToLower(text), phrase) {
-			text = "WRONGPASS"
+			text = code
 		}
 	}
 	// Scripts on older servers put words of their own ahead of the code.
@@ -136,9 +157,11 @@ func networkAdvice(err error, secure bool) string {
 		return "check the host's name"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "check that the server runs and listens there"
+	case errors.As(err, &timeout) && timeout.Timeout() && secure:
+		return "the server does not answer, or does not speak TLS on this port: check it, the network and firewalls"
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "the server does not answer: check it, the network and firewalls"
-	case errors.Is(err, io.EOF) && !secure:
+	case (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && !secure:
 		return "the server closed the connection: it was stopped, or it wants TLS (rediss://)"
 	}
 	return "the connection broke: check the server and the network"

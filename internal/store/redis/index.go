@@ -67,7 +67,7 @@ func listAnswer(answer any) ([]string, error) {
 		out[i] = fmt.Sprint(item)
 	}
 	if len(out) < 2 {
-		return nil, errors.New("the server answers a script with too little")
+		return nil, refuse("the server answers a script with too little")
 	}
 	return out, nil
 }

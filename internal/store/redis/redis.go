@@ -139,13 +139,13 @@ func checkServer(info string) error {
 	minorNumber, minorErr := strconv.Atoi(minor)
 	switch {
 	case majorErr != nil || minorErr != nil:
-		return fmt.Errorf("the server does not say which version of Redis it is (%.20q): use Redis %d.%d or newer, or Valkey", version, minMajor, minMinor)
+		return refuse("the server does not say which version of Redis it is (%.20q): use Redis %d.%d or newer, or Valkey", version, minMajor, minMinor)
 	case majorNumber < minMajor || majorNumber == minMajor && minorNumber < minMinor:
-		return fmt.Errorf("the server is Redis %.20s: use Redis %d.%d or newer, or Valkey", version, minMajor, minMinor)
+		return refuse("the server is Redis %.20s: use Redis %d.%d or newer, or Valkey", version, minMajor, minMinor)
 	case facts["cluster_enabled"] == "1":
-		return errors.New("the server is a node of a Redis cluster: use a server that is not")
+		return refuse("the server is a node of a Redis cluster: use a server that is not")
 	case facts["maxmemory"] != "0" && strings.HasPrefix(facts["maxmemory_policy"], "allkeys-"):
-		return fmt.Errorf("the server evicts keys when its memory is full (maxmemory-policy %.20s), which would lose models: set maxmemory-policy noeviction",
+		return refuse("the server evicts keys when its memory is full (maxmemory-policy %.20s), which would lose models: set maxmemory-policy noeviction",
 			facts["maxmemory_policy"])
 	}
 	return nil
@@ -174,7 +174,7 @@ func checkMarker(marker string) error {
 	case !known || !ended || err != nil || version == 0:
 		return fmt.Errorf("what the server holds there is not a store's marker: %w", store.ErrCorrupt)
 	case version > formatVersion:
-		return fmt.Errorf("the store has format %d and this program knows formats up to %d: use a newer disdel or another name (?name=)", version, formatVersion)
+		return refuse("the store has format %d and this program knows formats up to %d: use a newer disdel or another name (?name=)", version, formatVersion)
 	}
 	return nil
 }
@@ -254,7 +254,8 @@ func call[T any](ctx context.Context, s *Store, do func(context.Context, *goredi
 	}
 	if ctx.Done() == nil {
 		defer s.release()
-		return do(ctx, c)
+		value, err := do(ctx, c)
+		return value, ownTimeout(err)
 	}
 	type result struct {
 		value T
@@ -268,13 +269,25 @@ func call[T any](ctx context.Context, s *Store, do func(context.Context, *goredi
 	}()
 	select {
 	case r := <-done:
-		if r.err != nil && ctx.Err() != nil {
+		switch {
+		case r.err == nil:
+			return r.value, nil
+		case ctx.Err() != nil:
 			return none, ctx.Err()
+		default:
+			return r.value, ownTimeout(r.err)
 		}
-		return r.value, r.err
 	case <-ctx.Done():
 		return none, ctx.Err()
 	}
+}
+
+// ownTimeout takes the look of a context's error from the client's own time-outs.
+func ownTimeout(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return errTimeout
+	}
+	return err
 }
 
 // run runs a script that answers with a number.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -78,15 +77,7 @@ type realServer struct {
 // every command.
 func startServer(t testing.TB, args ...string) *realServer {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err = errors.Join(err, listener.Close()); err != nil {
-		t.Fatal(err)
-	}
-	r := &realServer{port: port, folder: t.TempDir(), args: args}
+	r := &realServer{port: freePort(t), folder: t.TempDir(), args: args}
 	t.Cleanup(func() { r.kill() })
 	r.start(t)
 	return r
