@@ -65,7 +65,7 @@ func benchGet(b *testing.B, s *Store, size int) {
 		if _, err := io.ReadFull(r, into); err != nil {
 			b.Fatal(err)
 		}
-		if n, err := r.Read(into); n != 0 || err != io.EOF { //nolint:errorlint // io.Reader wants it bare.
+		if n, err := r.Read(into); n != 0 || err != io.EOF {
 			b.Fatal(n, err)
 		}
 		if err := r.Close(); err != nil {

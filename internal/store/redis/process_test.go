@@ -154,7 +154,7 @@ func TestIdle(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
-		_, err = s.PutIfAbsent(t.Context(), "j", func(w io.Writer) error {
+		_, err = s.PutIfAbsent(t.Context(), "j", func(io.Writer) error {
 			_, err := call(t.Context(), s, func(context.Context, *goredis.Client) (int, error) {
 				s.Idle()
 				return 0, nil

@@ -102,7 +102,7 @@ func (r *realServer) start(t testing.TB) {
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
 		fmt.Fprintln(&output, lines.Text())
 		if strings.Contains(lines.Text(), "Ready to accept connections") {
-			go io.Copy(io.Discard, stdout) // Ends with the server.
+			go func() { _, _ = io.Copy(io.Discard, stdout) }() // Ends with the server.
 			return
 		}
 	}
