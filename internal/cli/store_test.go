@@ -70,3 +70,12 @@ func TestFolderStoreNeedsLocalFiles(t *testing.T) {
 		}
 	}
 }
+
+func TestCommandsThatStartWorkersTakeTheirStore(t *testing.T) {
+	for _, words := range [][]string{{"train"}, {"infer"}, {"plan"}, {"resume"}, {"platform", "check"}} {
+		cmd, _, err := Root().Find(words)
+		if err != nil || cmd.Flags().Lookup("worker-store") == nil {
+			t.Errorf("%v: no --worker-store, %v", words, err)
+		}
+	}
+}
