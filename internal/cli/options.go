@@ -14,6 +14,8 @@ type options struct {
 	spec  job.Spec
 	pool  pool.Config
 	store string
+	// workerStore is the store's address as containers see it; "" is store.
+	workerStore string
 	// enforcement is one of the process driver's kinds; "" is the first that works.
 	enforcement string
 	json, quiet bool
@@ -47,6 +49,7 @@ func (o *options) poolFlags(cmd *cobra.Command) {
 	f.Var(bytesValue{&o.pool.MemoryMin}, "min-memory", "smallest memory limit that the embedded platform offers (default 128)")
 	f.Var(bytesValue{&o.pool.MemoryMax}, "max-memory", "largest memory limit that the embedded platform offers (default 512)")
 	o.enforcementFlag(cmd)
+	o.workerStoreFlag(cmd)
 }
 
 func (o *options) enforcementFlag(cmd *cobra.Command) {
@@ -54,7 +57,11 @@ func (o *options) enforcementFlag(cmd *cobra.Command) {
 }
 
 func (o *options) storeFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.store, "store", "", "where models, data and logs live: dir:///absolute/path (default: $DISDEL_STORE, else the user's data folder)")
+	cmd.Flags().StringVar(&o.store, "store", "", "where models, data and logs live: dir:///absolute/path or redis[s]://[user:password@]host[:port][/db] (default: $DISDEL_STORE, else the user's data folder)")
+}
+
+func (o *options) workerStoreFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.workerStore, "worker-store", "", "address of the store as containers see it, if it differs; without user and password it takes those of --store")
 }
 
 func (o *options) outputFlags(cmd *cobra.Command) {

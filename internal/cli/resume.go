@@ -35,6 +35,7 @@ A job that another disdel still runs is taken over: the other one then stops.`,
 		},
 	}
 	o.enforcementFlag(cmd)
+	o.workerStoreFlag(cmd)
 	o.storeFlag(cmd)
 	o.outputFlags(cmd)
 	return cmd

@@ -28,6 +28,10 @@ type execution struct {
 
 // open opens what a job needs. Nothing of it stays after close.
 func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
+	init, err := a.workerInit(o)
+	if err != nil {
+		return nil, err
+	}
 	s, err := a.openStore(ctx, o.store)
 	if err != nil {
 		return nil, err
@@ -42,13 +46,16 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 		return errors.Join(p.Close(), s.Close())
 	}
 	limits, err := p.Limits(ctx)
+	if err == nil {
+		err = checkReach(p.Name(), limits, init)
+	}
 	if err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
 	return &execution{
 		store: s,
 		config: control.Config{
-			Platform: p, Store: s, Init: workerInit(s), Probes: a.openProbes(workerPath, p.Name(), limits.Enforcement),
+			Platform: p, Store: s, Init: init, Probes: a.openProbes(workerPath, p.Name(), limits.Enforcement),
 			Observe: progress.show, ControllerPeak: ownPeak,
 		},
 		close: closeAll,

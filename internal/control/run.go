@@ -143,6 +143,7 @@ type runner struct {
 	inDoubt  []byte  // the entry that the last Append may have added or not
 	doubted  int     // the number of its events
 	flushed  time.Time
+	renewed  time.Time
 	head     store.Head
 	owner    bool // the log has an entry of this controller
 	ended    chan Ended
@@ -190,6 +191,7 @@ func (r *runner) loop(ctx, attempts context.Context) error {
 		return err
 	}
 	for r.state.Finished == nil {
+		r.renew(ctx)
 		acts := decide(r.state, time.Now())
 		again, until, err := r.perform(ctx, attempts, acts)
 		if err != nil {

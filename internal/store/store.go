@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"disdel/internal/job"
 )
@@ -46,6 +47,9 @@ var (
 	// ErrUnavailable: the store could not be reached or refused for a reason
 	// that may pass (connection, time-out, disk full). A later try may succeed.
 	ErrUnavailable = errors.New("store: unavailable")
+	// ErrUnauthorised: any call, when the credential is missing, wrong or does
+	// not suffice. Permanent.
+	ErrUnauthorised = errors.New("store: unauthorised")
 )
 
 // Store keeps objects, statuses and logs. All methods may be called at once
@@ -138,6 +142,34 @@ type Idler interface {
 	// connections); the next call takes it again. Calls in progress are not
 	// disturbed: then nothing is released. Idempotent.
 	Idle()
+}
+
+// Renewer is the ability of a store in which scratch objects (those of jobs)
+// expire, so that a job whose controller died leaves nothing for ever.
+type Renewer interface {
+	// Renew starts the time anew after which the objects under prefix expire.
+	// Objects that do not expire stay so. Call it several times within
+	// [ScratchLife].
+	Renew(ctx context.Context, prefix string) error
+}
+
+// ScratchLife is how long a store that is a [Renewer] keeps a scratch object at
+// least, from its creation or the last Renew.
+const ScratchLife = 24 * time.Hour
+
+// As finds a client's ability, such as [Idler], under decorators like
+// [WithRetry].
+func As[T any](s Store) (ability T, ok bool) {
+	for {
+		if ability, ok = s.(T); ok {
+			return ability, true
+		}
+		decorator, wraps := s.(interface{ Unwrap() Store })
+		if !wraps {
+			return ability, false
+		}
+		s = decorator.Unwrap()
+	}
 }
 
 // Head names a position in a log: the sequence number of the last entry and

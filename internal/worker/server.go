@@ -17,6 +17,7 @@ import (
 	"disdel/internal/nn/kernel"
 	"disdel/internal/store"
 	"disdel/internal/store/dir"
+	"disdel/internal/store/redis"
 )
 
 // StoreEnv names the init-only parameter with the store's URL.
@@ -74,14 +75,26 @@ func New(cfg Config) *Worker {
 
 // OpenStore opens a store of a kind that workers can reach.
 func OpenStore(ctx context.Context, url string) (store.Store, error) {
-	scheme, path, err := store.ParseURL(url)
+	scheme, location, err := store.ParseURL(url)
 	if err != nil {
 		return nil, err
 	}
-	if scheme != store.SchemeDir {
-		return nil, fmt.Errorf("store %s: this worker knows dir:// only", url)
+	switch scheme {
+	case store.SchemeDir:
+		return dir.Open(ctx, location)
+	case store.SchemeRedis, store.SchemeRedisTLS:
+		address, err := redis.ParseAddress(location)
+		if err != nil {
+			return nil, err
+		}
+		s, err := redis.Open(ctx, address)
+		if err != nil {
+			return nil, err
+		}
+		return store.WithRetry(s, store.RetryPolicy{}), nil
+	default:
+		return nil, fmt.Errorf("store: this worker does not know %s://", scheme)
 	}
-	return dir.Open(ctx, path)
 }
 
 // Close releases the store.
@@ -160,7 +173,7 @@ func (w *Worker) handleRun(rw http.ResponseWriter, r *http.Request) {
 		// Half a result would only mislead.
 		result = job.TaskResult{Error: err.Error(), Reason: reasonOf(err)}
 	}
-	if idler, ok := w.store.(store.Idler); ok {
+	if idler, ok := store.As[store.Idler](w.store); ok {
 		idler.Idle()
 	}
 	w.answer(rw, http.StatusOK, result)
