@@ -27,7 +27,7 @@ func BenchmarkStep(b *testing.B) {
 			t := 0
 			for b.Loop() {
 				t++
-				if _, err := in.Step(x, y, scale, t); err != nil {
+				if _, err := takeStep(in, x, y, t); err != nil {
 					b.Fatal(err)
 				}
 			}

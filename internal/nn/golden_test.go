@@ -46,7 +46,7 @@ func TestStepsMatchPyTorch(t *testing.T) {
 				y[i] = uint16(label)
 			}
 			for i, want := range losses {
-				loss, err := in.Step(x, y, scale, i+1)
+				loss, err := takeStep(in, x, y, i+1)
 				if err != nil {
 					t.Fatal(err)
 				}

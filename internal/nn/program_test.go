@@ -58,11 +58,14 @@ func specs() *rapid.Generator[Spec] {
 		}
 		at := s.Input
 		for range draw("layers", 0, 7) {
-			l := Layer{Kind: rapid.SampledFrom([]string{KindConv2D, KindReLU, KindMaxPool, KindFlatten, KindDense}).Draw(t, "kind")}
+			l := Layer{Kind: rapid.SampledFrom(kinds).Draw(t, "kind")}
 			switch l.Kind {
 			case KindConv2D:
-				l.Filters, l.Kernel = draw("filters", 1, 6), draw("kernel", 1, 3)
-			case KindMaxPool:
+				l.Filters, l.Kernel, l.Stride = draw("filters", 1, 6), draw("kernel", 1, 4), draw("stride", 0, 3)
+				l.Padding = rapid.SampledFrom([]string{"", PaddingValid, PaddingSame}).Draw(t, "padding")
+			case KindDropout:
+				l.Rate = float64(draw("rate", 0, 9)) / 10
+			case KindMaxPool, KindAvgPool:
 				l.Pool = draw("pool", 1, 3)
 			case KindDense:
 				l.Units = draw("units", 1, 9)
@@ -84,7 +87,10 @@ func TestPropertySharingDoesNotShow(t *testing.T) {
 		if err := spec.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		cfg := Config{Batch: rapid.IntRange(1, 5).Draw(t, "batch"), Optimizer: Adam(1e-2)}
+		cfg := Config{Batch: rapid.IntRange(1, 5).Draw(t, "batch")}
+		cfg.Optimizer = rapid.SampledFrom([]Optimizer{
+			Adam(1e-2), AdamW(1e-2), SGD(1e-2), {Kind: KindSGD, LearningRate: 1e-2},
+		}).Draw(t, "optimizer")
 		cfg.Train = rapid.Bool().Draw(t, "train")
 		x, y := records(spec, cfg.Batch, rapid.Uint64().Draw(t, "data"))
 		var want []uint32
@@ -109,7 +115,7 @@ func TestPropertySharingDoesNotShow(t *testing.T) {
 			}
 			in.Init(1)
 			for step := 1; cfg.Train && step <= 2; step++ {
-				if _, err := in.Step(x, y, scale, step); err != nil {
+				if _, err := takeStep(in, x, y, step); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -143,8 +149,12 @@ func checkSizes(t *rapid.T, p *Program) {
 	if count := int64(p.Spec().ParamCount()); s.Weights != align(4*count) {
 		t.Fatalf("%+v: weights of %d parameters", s, count)
 	}
-	if s.Moments != 0 != p.Config().Train || s.Gradients != 0 != p.Config().Train {
-		t.Fatalf("%+v: train is %v", s, p.Config().Train)
+	gradients, moments := int64(0), int64(p.Config().Optimizer.Moments())
+	if p.Config().Train {
+		gradients = align(4 * int64(p.Spec().LearnedCount()))
+	}
+	if s.Gradients != gradients || s.Moments != moments*gradients {
+		t.Fatalf("%+v: gradients of %d bytes, %d moments", s, gradients, moments)
 	}
 	at := 0
 	for _, q := range p.Spec().Params() {
@@ -156,6 +166,9 @@ func checkSizes(t *rapid.T, p *Program) {
 			t.Fatalf("%+v: not at %d", q, at)
 		}
 		at += n
+	}
+	if at != p.Spec().ParamCount() {
+		t.Fatalf("tensors end at %d", at)
 	}
 }
 
@@ -177,9 +190,8 @@ func TestPropertyForwardMatchesTwin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		size := spec.Input.Elements()
-		for r := range 3 {
-			for c, want := range twin(spec, wide(in.Weights()), x[r*size:][:size]) {
+		for r, logits64 := range twin(spec, wide(in.Weights()), x, nil) {
+			for c, want := range logits64 {
 				if d := float64(logits[r*spec.Classes+c]) - want; d > 1e-4 || d < -1e-4 {
 					t.Fatalf("record %d class %d: %v, want %v", r, c, logits[r*spec.Classes+c], want)
 				}

@@ -29,7 +29,7 @@ func TestNamedModels(t *testing.T) {
 			t.Errorf("%s does not survive JSON: %v", s.Canonical(), err)
 		}
 	}
-	if _, err := Named("resnet", Shape{8, 8, 1}, 10); !errors.Is(err, ErrUnknownModel) || !strings.Contains(err.Error(), "cnn, mlp") {
+	if _, err := Named("resnet", Shape{8, 8, 1}, 10); !errors.Is(err, ErrUnknownModel) || !strings.Contains(err.Error(), "cnn, cnn-deep, mlp") {
 		t.Errorf("unknown name: %v", err)
 	}
 	if _, err := Named("cnn", Shape{3, 3, 1}, 10); !errors.Is(err, ErrSpec) {
@@ -40,12 +40,12 @@ func TestNamedModels(t *testing.T) {
 func TestParamsAndCanonicalForm(t *testing.T) {
 	s := named(t, "cnn", Shape{8, 8, 3}, 10)
 	want := []Param{
-		{"conv2d_1.weight", []int{3, 3, 3, 32}, 0, 864},
-		{"conv2d_1.bias", []int{32}, 864, 32},
-		{"dense_1.weight", []int{288, 64}, 896, 18432},
-		{"dense_1.bias", []int{64}, 19328, 64},
-		{"dense_2.weight", []int{64, 10}, 19392, 640},
-		{"dense_2.bias", []int{10}, 20032, 10},
+		{Name: "conv2d_1.weight", Shape: []int{3, 3, 3, 32}, Offset: 0, Len: 864},
+		{Name: "conv2d_1.bias", Shape: []int{32}, Offset: 864, Len: 32},
+		{Name: "dense_1.weight", Shape: []int{288, 64}, Offset: 896, Len: 18432},
+		{Name: "dense_1.bias", Shape: []int{64}, Offset: 19328, Len: 64},
+		{Name: "dense_2.weight", Shape: []int{64, 10}, Offset: 19392, Len: 640},
+		{Name: "dense_2.bias", Shape: []int{10}, Offset: 20032, Len: 10},
 	}
 	if got := s.Params(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v", got)
@@ -116,7 +116,7 @@ func TestBadConfig(t *testing.T) {
 	}
 	good := Adam(1e-3)
 	for _, change := range []func(*Optimizer){
-		func(o *Optimizer) { o.Kind = "sgd" },
+		func(o *Optimizer) { o.Kind = "lion" },
 		func(o *Optimizer) { o.LearningRate = 0 },
 		func(o *Optimizer) { o.Beta1 = 1 },
 		func(o *Optimizer) { o.Beta2 = -0.1 },
