@@ -54,6 +54,7 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 
 // prepare stages the data and chooses the model, which makes a job of a spec.
 func prepare(ctx context.Context, s store.Store, spec job.Spec) (control.Created, error) {
+	spec = spec.WithDefaults()
 	if err := spec.Validate(); err != nil {
 		return control.Created{}, err
 	}

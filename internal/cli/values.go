@@ -77,3 +77,23 @@ func (v countValue) Set(s string) error {
 	*v.n = n
 	return nil
 }
+
+// rateValue is a flag for a number above zero, where leaving it out means the
+// usual one.
+type rateValue struct{ rate *float64 }
+
+func (v rateValue) String() string {
+	if v.rate == nil || *v.rate == 0 {
+		return ""
+	}
+	return strconv.FormatFloat(*v.rate, 'g', -1, 64)
+}
+func (v rateValue) Type() string { return "float" }
+func (v rateValue) Set(s string) error {
+	x, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(x > 0) || math.IsInf(x, 1) {
+		return fmt.Errorf("%q: want a number above 0", s)
+	}
+	*v.rate = x
+	return nil
+}
