@@ -16,6 +16,10 @@ func gradientModels(t *testing.T) []Spec {
 	avg := func(size int) Layer { return Layer{Kind: KindAvgPool, Pool: size} }
 	drop := func(rate float64) Layer { return Layer{Kind: KindDropout, Rate: rate} }
 	relu, flat, norm := Layer{Kind: KindReLU}, Layer{Kind: KindFlatten}, Layer{Kind: KindBatchNorm}
+	bare := func(l Layer) Layer {
+		l.NoBias = true
+		return l
+	}
 	with := func(l Layer, stride int, padding string) Layer {
 		l.Stride, l.Padding = stride, padding
 		return l
@@ -51,6 +55,7 @@ func gradientModels(t *testing.T) []Spec {
 		model("avgpool on the input", Shape{6, 7, 2}, 3, avg(3), flat),
 		model("avgpool", Shape{8, 7, 1}, 3, conv(4, 2), avg(2), flat),
 		model("avgpool of rectified", Shape{8, 7, 1}, 3, conv(4, 2), relu, avg(3), relu, flat, dense(4)),
+		model("no bias", Shape{6, 6, 1}, 3, bare(conv(4, 3)), relu, bare(with(conv(9, 2), 1, PaddingSame)), pool(2), flat, bare(dense(7)), norm, relu),
 		model("dropout on the input", Shape{5, 5, 1}, 3, drop(0.4), conv(4, 2), relu, flat),
 		model("dropout", Shape{1, 1, 9}, 3, dense(12), drop(0.5), dense(8), relu, drop(0.25)),
 		model("dropout inside", Shape{8, 8, 1}, 3, conv(4, 3), relu, drop(0.3), pool(2), drop(0.2), avg(2), drop(0.1), flat),

@@ -48,8 +48,8 @@ type bound struct {
 }
 
 // Bind lays the program over the first Sizes().Total bytes of arena, which
-// must be aligned to 64 bytes; bytes beyond are never touched. The content is
-// kept: call Init, or fill Weights and Moments, before the first use.
+// must be aligned to 64 bytes; bytes beyond are never touched. Weights and moments
+// are kept: call Init, or fill Weights and Moments, before the first use.
 func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 	if int64(len(arena)) < p.sizes.Total {
 		return nil, fmt.Errorf("%w: arena of %d bytes, the program needs %d", ErrInput, len(arena), p.sizes.Total)
@@ -77,7 +77,15 @@ func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 	}
 	activations := region(p.sizes.Activations)
 	in.scratch = floats(region(4 * p.scratch))
-	predicted := region(p.sizes.Workspace - 4*p.scratch)
+	// A layer without a bias has zeros for one, which nothing changes, and its
+	// gradient is dropped.
+	zeros := floats(region(4 * p.zeros))
+	clear(zeros)
+	var dropped []float32
+	if p.cfg.Train {
+		dropped = floats(region(4 * p.zeros))
+	}
+	predicted := region(align(2 * int64(p.cfg.Batch)))
 	in.predicted = unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(predicted))), p.cfg.Batch)
 
 	bytes := func(b *buffer) []byte { return activations[b.offset : b.offset+b.bytes : b.offset+b.bytes] }
@@ -87,9 +95,15 @@ func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 			b.arg = bytes(s.arg)
 		}
 		if s.learns() {
-			b.w, b.bias = p.params[s.weight].of(in.weights), p.params[s.weight+1].of(in.weights)
+			b.w, b.bias = p.params[s.weight].of(in.weights), zeros
+			if !s.noBias {
+				b.bias = p.params[s.weight+1].of(in.weights)
+			}
 			if p.cfg.Train {
-				b.dw, b.dbias = p.params[s.weight].of(in.gradients), p.params[s.weight+1].of(in.gradients)
+				b.dw, b.dbias = p.params[s.weight].of(in.gradients), dropped
+				if !s.noBias {
+					b.dbias = p.params[s.weight+1].of(in.gradients)
+				}
 			}
 		}
 		if s.kind == stageNorm {
@@ -204,10 +218,13 @@ func (in *Instance) update(t int) {
 	default:
 		in.set.Adam(learned, in.gradients, in.m, in.v, o.adam(t))
 	}
+	// Corrected as Adam's moments are: the first step leaves nothing of what
+	// stood there before, and a moving statistic is always a mean of real ones.
+	momentum := normMomentum * (1 - power(normMomentum, t-1)) / (1 - power(normMomentum, t))
 	for i := range in.stages {
 		s := &in.stages[i]
-		kernel.Blend(s.movingMean, s.mean, normMomentum)
-		kernel.Blend(s.movingVariance, s.variance, normMomentum)
+		kernel.Blend(s.movingMean, s.mean, momentum)
+		kernel.Blend(s.movingVariance, s.variance, momentum)
 	}
 }
 

@@ -18,7 +18,7 @@ func Names() []string { return []string{"cnn", "cnn-deep", "mlp"} }
 //
 //   - cnn, the thesis's: Conv 3x3x32, ReLU, MaxPool 2, Flatten, Dense 64, ReLU,
 //     Dense classes;
-//   - cnn-deep: twice (Conv 3x3x32 same, BatchNorm, ReLU), MaxPool 2, twice
+//   - cnn-deep: twice (Conv 3x3x32 same without bias, BatchNorm, ReLU), MaxPool 2, twice
 //     (Conv 3x3x64 same, BatchNorm, ReLU), MaxPool 2, Flatten, Dense 128, ReLU,
 //     Dropout 0.3, Dense classes;
 //   - mlp: Flatten, Dense 128, ReLU, Dense 64, ReLU, Dense classes.
@@ -39,7 +39,8 @@ func Named(name string, in Shape, classes int) (Spec, error) {
 		for _, filters := range []int{32, 64} {
 			for range 2 {
 				s.Layers = append(s.Layers,
-					Layer{Kind: KindConv2D, Filters: filters, Kernel: 3, Padding: PaddingSame}, Layer{Kind: KindBatchNorm}, Layer{Kind: KindReLU})
+					Layer{Kind: KindConv2D, Filters: filters, Kernel: 3, Padding: PaddingSame, NoBias: true},
+					Layer{Kind: KindBatchNorm}, Layer{Kind: KindReLU})
 			}
 			s.Layers = append(s.Layers, Layer{Kind: KindMaxPool, Pool: 2})
 		}

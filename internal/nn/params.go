@@ -29,7 +29,7 @@ type Param struct {
 
 // Params returns the tensors in the order in which they lie in the flat vector,
 // without gaps. First those that are learned, layer by layer: weight and bias
-// of a conv2d or dense layer, gamma and beta of a batchnorm. Then the state,
+// of a conv2d or dense layer (the bias if it has one), gamma and beta of a batchnorm. Then the state,
 // layer by layer: moving_mean and moving_variance of a batchnorm. So gradients
 // and moments, which only learned tensors have, are vectors over the first
 // LearnedCount values. Nil for an invalid spec.
@@ -45,13 +45,9 @@ func (s Spec) Params() []Param {
 		name := l.Kind + "_" + strconv.Itoa(count[l.Kind])
 		switch l.Kind {
 		case KindConv2D:
-			params = append(params,
-				Param{Name: name + ".weight", Shape: []int{l.Kernel, l.Kernel, in.C, l.Filters}},
-				Param{Name: name + ".bias", Shape: []int{l.Filters}})
+			params = append(params, Param{Name: name + ".weight", Shape: []int{l.Kernel, l.Kernel, in.C, l.Filters}})
 		case KindDense:
-			params = append(params,
-				Param{Name: name + ".weight", Shape: []int{in.C, l.Units}},
-				Param{Name: name + ".bias", Shape: []int{l.Units}})
+			params = append(params, Param{Name: name + ".weight", Shape: []int{in.C, l.Units}})
 		case KindBatchNorm:
 			params = append(params,
 				Param{Name: name + tensorGamma, Shape: []int{in.C}},
@@ -60,7 +56,9 @@ func (s Spec) Params() []Param {
 				Param{Name: name + ".moving_mean", Shape: []int{in.C}, State: true},
 				Param{Name: name + tensorVariance, Shape: []int{in.C}, State: true})
 		}
-		in = shapes[i]
+		if in = shapes[i]; (l.Kind == KindConv2D || l.Kind == KindDense) && !l.NoBias {
+			params = append(params, Param{Name: name + ".bias", Shape: []int{in.C}})
+		}
 	}
 	params = append(params, states...)
 	offset := 0

@@ -53,8 +53,9 @@ type Program struct {
 	values []*buffer // of float32
 	sizes  Sizes
 	flops  FLOPs
-	// scratch is the float32 values of workspace before the predicted classes.
-	scratch int64
+	// scratch is the float32 values of workspace that kernels use as they like;
+	// zeros is as many as the widest layer without a bias has channels.
+	scratch, zeros int64
 }
 
 type stageKind int
@@ -88,6 +89,7 @@ type stage struct {
 	inLen    int     // float32 values of one record
 	outLen   int     // the same of the output
 	weight   int     // index into Program.params; the bias, or beta, follows it
+	noBias   bool    // no bias follows
 	state    int     // index into Program.params of a norm's moving mean; the variance follows it
 	arg      *buffer // places of maxima, bytes; nil where nothing is pooled
 	stats    *buffer // a norm's mean and variance of the batch; nil without training
@@ -211,13 +213,17 @@ func (p *Program) lower(shapes []Shape) {
 			}
 			rectified = s.dense.ReLU
 		}
-		s.out, s.outLen = value(out), out.Elements()
+		s.out, s.outLen, s.noBias = value(out), out.Elements(), l.NoBias
 		p.stages = append(p.stages, s)
 		in = out
 		if work == 0 {
 			continue
 		}
 		weight += 2
+		if l.NoBias {
+			weight--
+			p.zeros = max(p.zeros, int64(out.C))
+		}
 		learned = true
 		p.flops.Forward += 2 * batch * work
 		if p.cfg.Train {
@@ -282,11 +288,15 @@ func (p *Program) layOut(share bool) {
 	}
 	p.values[len(p.values)-1].use(n + 1)
 
-	p.scratch = align(4*p.scratch) / 4
+	p.scratch, p.zeros = align(4*p.scratch)/4, align(4*p.zeros)/4
+	unbiased := 4 * p.zeros
+	if p.cfg.Train {
+		unbiased *= 2 // the gradient of what is not there goes somewhere
+	}
 	p.sizes = Sizes{
 		Weights:     align(4 * int64(p.count)),
 		Activations: place(buffers, share),
-		Workspace:   4*p.scratch + align(2*int64(p.cfg.Batch)),
+		Workspace:   4*p.scratch + unbiased + align(2*int64(p.cfg.Batch)),
 	}
 	if p.cfg.Train {
 		one := align(4 * int64(p.learn))

@@ -62,6 +62,7 @@ func specs() *rapid.Generator[Spec] {
 			switch l.Kind {
 			case KindConv2D:
 				l.Filters, l.Kernel, l.Stride = draw("filters", 1, 6), draw("kernel", 1, 4), draw("stride", 0, 3)
+				l.NoBias = rapid.Bool().Draw(t, "no bias")
 				l.Padding = rapid.SampledFrom([]string{"", PaddingValid, PaddingSame}).Draw(t, "padding")
 			case KindDropout:
 				l.Rate = float64(draw("rate", 0, 9)) / 10
@@ -69,6 +70,7 @@ func specs() *rapid.Generator[Spec] {
 				l.Pool = draw("pool", 1, 3)
 			case KindDense:
 				l.Units = draw("units", 1, 9)
+				l.NoBias = rapid.Bool().Draw(t, "no bias")
 			}
 			if out, _, err := l.apply(at); err == nil {
 				s.Layers, at = append(s.Layers, l), out

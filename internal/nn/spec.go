@@ -82,7 +82,9 @@ func (s Shape) String() string { return fmt.Sprintf("%dx%dx%d", s.H, s.W, s.C) }
 //
 // A batchnorm has no fields: it is Keras's, over channels, with momentum 0.99
 // and epsilon 0.001. Training normalises with the batch's own statistics,
-// anything else with their moving averages.
+// anything else with their moving averages. These are corrected for their start
+// from nothing, as Adam's moments are; Keras's are not, and need 500 steps before
+// a model can be used.
 type Layer struct {
 	// Kind is conv2d, relu, maxpool, avgpool, batchnorm, dropout, flatten or
 	// dense.
@@ -106,6 +108,9 @@ type Layer struct {
 	Rate float64 `json:"rate,omitempty"`
 	// Units is the number of outputs of a dense layer.
 	Units int `json:"units,omitempty"`
+	// NoBias leaves out the bias of a conv2d or a dense layer. Before a batchnorm
+	// a bias has no effect, but rounding gives it a gradient, which Adam enlarges.
+	NoBias bool `json:"no_bias,omitempty"`
 }
 
 // Spec describes a model: what goes in, its layers, how many classes come out.
@@ -332,6 +337,8 @@ func (l Layer) checkFields() error {
 		return fmt.Errorf("rate is %v, not in [0, 1)", l.Rate)
 	case l.Kind != KindDropout && l.Rate != 0:
 		return fmt.Errorf("rate is %v, but this kind has none", l.Rate)
+	case l.NoBias && !conv && l.Kind != KindDense:
+		return errors.New("no_bias is set, but this kind has no bias")
 	}
 	return nil
 }
@@ -350,7 +357,7 @@ func (l Layer) apply(in Shape) (out Shape, parameters int64, err error) {
 			return out, 0, fmt.Errorf("kernel %d does not fit input %v", l.Kernel, in)
 		}
 		out = Shape{h, w, l.Filters}
-		return out, (int64(l.Kernel)*int64(l.Kernel)*int64(in.C) + 1) * int64(l.Filters), nil
+		return out, (int64(l.Kernel)*int64(l.Kernel)*int64(in.C) + l.biases()) * int64(l.Filters), nil
 	case KindReLU, KindDropout:
 		return in, 0, nil
 	case KindBatchNorm:
@@ -366,9 +373,17 @@ func (l Layer) apply(in Shape) (out Shape, parameters int64, err error) {
 		if in.H != 1 || in.W != 1 {
 			return out, 0, fmt.Errorf("input %v is not flat: put a flatten layer before", in)
 		}
-		return Shape{1, 1, l.Units}, (int64(in.C) + 1) * int64(l.Units), nil
+		return Shape{1, 1, l.Units}, (int64(in.C) + l.biases()) * int64(l.Units), nil
 	}
 	panic("BUG: no shape for a known kind of layer: " + l.Kind)
+}
+
+// biases returns how many biases every output channel has.
+func (l Layer) biases() int64 {
+	if l.NoBias {
+		return 0
+	}
+	return 1
 }
 
 // window returns the height and width of a convolution's output, below one if

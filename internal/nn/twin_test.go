@@ -106,7 +106,10 @@ func twin(spec Spec, weights []float64, x []byte, p *StepInput) [][]float64 {
 		}
 		var w, b []float64
 		if l.Kind == KindConv2D || l.Kind == KindDense {
-			w, b = next(&learned), next(&learned)
+			w, b = next(&learned), make([]float64, out.C)
+			if !l.NoBias {
+				b = next(&learned)
+			}
 		}
 		for r, v := range batch {
 			batch[r] = twinLayer(l, in, out, v, w, b)
