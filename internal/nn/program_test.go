@@ -16,33 +16,49 @@ import (
 // The figures of the engine's budget: a change here is a change of every plan.
 func TestSizesArePinned(t *testing.T) {
 	for _, c := range []struct {
+		model string
 		in    Shape
 		train bool
 		want  Sizes
 		flops FLOPs
 	}{
 		{
-			Shape{28, 28, 1}, true,
+			"cnn", Shape{28, 28, 1}, true,
 			Sizes{1388608, 2777216, 1388608, 1950208, 6784, 7511424},
 			FLOPs{69304320, 113688576},
 		},
 		{
-			Shape{28, 28, 1}, false,
+			"cnn", Shape{28, 28, 1}, false,
 			Sizes{1388608, 0, 0, 1931264, 6784, 3326656},
 			FLOPs{69304320, 0},
 		},
 		{
-			Shape{32, 32, 3}, true,
+			"cnn", Shape{32, 32, 3}, true,
 			Sizes{1849664, 3699328, 1849664, 3109376, 7808, 10515840},
 			FLOPs{158597120, 217661440},
 		},
+		{
+			"cnn-deep", Shape{32, 32, 3}, true,
+			Sizes{2367424, 4731776, 2365888, 42504192, 361088, 52330368},
+			FLOPs{3200417792, 6287589376},
+		},
+		{
+			"cnn-deep", Shape{32, 32, 3}, false,
+			Sizes{2367424, 0, 0, 16777216, 8832, 19153472},
+			FLOPs{3200417792, 0},
+		},
+		{
+			"cnn-deep", Shape{28, 28, 1}, true,
+			Sizes{1873600, 3744128, 1872064, 32149504, 345728, 39985024},
+			FLOPs{2392555520, 4756209664},
+		},
 	} {
-		p, err := Compile(named(t, "cnn", c.in, 10), Config{Batch: 64, Train: c.train, Optimizer: Adam(1e-3)})
+		p, err := Compile(named(t, c.model, c.in, 10), Config{Batch: 64, Train: c.train, Optimizer: Adam(1e-3)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if p.Sizes() != c.want || p.FLOPs() != c.flops {
-			t.Errorf("%v train=%v: %+v, %+v", c.in, c.train, p.Sizes(), p.FLOPs())
+			t.Errorf("%s %v train=%v: %+v, %+v", c.model, c.in, c.train, p.Sizes(), p.FLOPs())
 		}
 	}
 }

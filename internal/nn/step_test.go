@@ -40,11 +40,15 @@ func train(t testing.TB, in *Instance, x []byte, y []uint16, steps int) (loss fl
 
 func TestOverfitsOneBatch(t *testing.T) {
 	for _, name := range Names() {
-		spec := named(t, name, Shape{8, 8, 1}, 10)
+		shape, steps := Shape{8, 8, 1}, 150
+		if name == "cnn-deep" {
+			shape, steps = Shape{4, 4, 1}, 40
+		}
+		spec := named(t, name, shape, 10)
 		in := bind(t, spec, Config{Batch: 16, Train: true, Optimizer: Adam(3e-3)})
 		in.Init(1)
 		x, y := records(spec, 16, 1)
-		train(t, in, x, y, 150)
+		train(t, in, x, y, steps)
 		sum, predicted, err := in.Evaluate(x, y, scale)
 		if err != nil || sum > 0.05*16 || !slices.Equal(predicted, y) {
 			t.Errorf("%s: loss %v, predicted %v of %v, %v", name, sum/16, predicted, y, err)
@@ -195,7 +199,7 @@ func TestArenaUsedExactly(t *testing.T) {
 
 func TestStepAllocatesNothing(t *testing.T) {
 	for _, name := range Names() {
-		spec := named(t, name, Shape{8, 8, 1}, 10)
+		spec := named(t, name, Shape{4, 4, 1}, 10)
 		in := bind(t, spec, Config{Batch: 4, Train: true, Optimizer: Adam(1e-3)})
 		in.Init(1)
 		x, y := records(spec, 4, 1)
@@ -307,17 +311,24 @@ func TestMomentsFlushToZero(t *testing.T) {
 // The bits of training with generic-1 are a promise: no platform and no compiler
 // may change them. If the arithmetic changes on purpose, so must the set's name.
 func TestBitsArePinned(t *testing.T) {
-	for name, want := range map[string]uint64{
-		"cnn": 0x7a0a30946922f78c, "mlp": 0xaad3e8c13b385f53, "deep": 0xa4f2ec754ce393db,
+	for name, c := range map[string]struct {
+		spec  Spec
+		o     Optimizer
+		steps int
+		want  uint64
+	}{
+		"cnn":      {named(t, "cnn", Shape{8, 9, 2}, 10), Adam(1e-3), 30, 0x7a0a30946922f78c},
+		"mlp":      {named(t, "mlp", Shape{8, 9, 2}, 10), Adam(1e-3), 30, 0xaad3e8c13b385f53},
+		"deep":     {gradientModel(t, "deep"), Adam(1e-3), 30, 0xa4f2ec754ce393db},
+		"cnn-deep": {named(t, "cnn-deep", Shape{5, 4, 2}, 10), Adam(1e-3), 5, 0x6cdeb229478bba16},
+		"strides":  {gradientModel(t, "stride and same, pooled, deep"), AdamW(1e-3), 30, 0xb5677d204edaa236},
+		"avgpool":  {gradientModel(t, "avgpool of rectified"), SGD(1e-2), 30, 0xfdf47b4947e44bbb},
 	} {
-		spec := gradientModels(t)[10]
-		if name != "deep" {
-			spec = named(t, name, Shape{8, 9, 2}, 10)
-		}
-		in := bind(t, spec, Config{Batch: 8, Train: true, Optimizer: Adam(1e-3)})
+		spec, want := c.spec, c.want
+		in := bind(t, spec, Config{Batch: 8, Train: true, Optimizer: c.o})
 		in.Init(1)
 		x, y := records(spec, 8, 1)
-		loss := train(t, in, x, y, 30)
+		loss := train(t, in, x, y, c.steps)
 		h := uint64(14695981039346656037)
 		for _, v := range append(state(in), uint32(math.Float64bits(loss)), uint32(math.Float64bits(loss)>>32)) {
 			h = (h ^ uint64(v)) * 1099511628211
