@@ -115,7 +115,7 @@ func TestGradientsMatchFiniteDifferences(t *testing.T) {
 			for _, p := range Learned(spec.Params()) {
 				var off, norm float64
 				// Enough elements of each tensor, fewer where a pass takes long.
-				step := max(1, p.Len/(20+100_000/len(weights)))
+				step := max(1, p.Len/(15+60_000/len(weights)))
 				for i := p.Offset; i < p.Offset+p.Len; i += step {
 					const h = 1e-6
 					w := weights[i]

@@ -95,13 +95,18 @@ func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 			b.arg = bytes(s.arg)
 		}
 		if s.learns() {
-			b.w, b.bias = p.params[s.weight].of(in.weights), zeros
-			if !s.noBias {
+			weight := p.params[s.weight]
+			b.w = weight.of(in.weights)
+			if s.noBias {
+				b.bias = zeros[:weight.Shape[len(weight.Shape)-1]]
+			} else {
 				b.bias = p.params[s.weight+1].of(in.weights)
 			}
 			if p.cfg.Train {
-				b.dw, b.dbias = p.params[s.weight].of(in.gradients), dropped
-				if !s.noBias {
+				b.dw = weight.of(in.gradients)
+				if s.noBias {
+					b.dbias = dropped[:len(b.bias)]
+				} else {
 					b.dbias = p.params[s.weight+1].of(in.gradients)
 				}
 			}

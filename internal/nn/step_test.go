@@ -42,7 +42,7 @@ func TestOverfitsOneBatch(t *testing.T) {
 	for _, name := range Names() {
 		shape, steps := Shape{8, 8, 1}, 150
 		if name == "cnn-deep" {
-			shape, steps = Shape{4, 4, 1}, 40
+			shape, steps = Shape{4, 4, 1}, 30
 		}
 		spec := named(t, name, shape, 10)
 		in := bind(t, spec, Config{Batch: 16, Train: true, Optimizer: Adam(3e-3)})
