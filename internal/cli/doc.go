@@ -8,3 +8,5 @@
 //
 // Data goes to stdout, progress and problems to stderr.
 package cli
+
+//go:generate go run ./gendocs ../../docs/cli

@@ -19,15 +19,15 @@ func (a *app) inferCommand() *cobra.Command {
 once, and merges what they counted into accuracy, loss and a confusion matrix.`,
 		Example: `  disdel infer digits
   disdel infer digits --model 3f2a9c --json`,
-		Args: cobra.ExactArgs(1),
+		Args: oneDataset,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.spec.Dataset = args[0]
-			found, err := data.Find(args[0])
-			if err != nil {
-				return err
-			}
 			record, err := a.runJob(cmd.Context(), o)
 			if err != nil || o.json {
+				return err
+			}
+			found, err := data.Find(args[0])
+			if err != nil {
 				return err
 			}
 			return report.Confusion(a.stdout, record.Confusion, found.Info().ClassNames)

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"disdel/internal/data"
 	"disdel/internal/job"
 	"disdel/internal/report"
+	"disdel/internal/store"
 )
 
 func (a *app) modelsCommand() *cobra.Command {
@@ -21,7 +23,7 @@ func (a *app) modelsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "models",
 		Short: "List the models in the store, newest first",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			s, err := a.openStore(cmd.Context(), o.store)
 			if err != nil {
@@ -56,46 +58,48 @@ func (a *app) jobsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "jobs [JOB]",
 		Short: "List the jobs in the store, newest first, or show one",
-		Args:  cobra.MaximumNArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fmt.Errorf("%s: want at most one job, %d are given (%s)", commandName(cmd), len(args), strings.Join(args, ", "))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			ctx := cmd.Context()
+			var id job.ID
+			if len(args) == 1 {
+				id = job.ID(args[0])
+				if err := id.Validate(); err != nil {
+					return usagef("%w", err)
+				}
+			}
 			s, err := a.openStore(ctx, o.store)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, s.Close()) }()
-			if len(args) == 1 {
-				id := job.ID(args[0])
-				if err := id.Validate(); err != nil {
-					return usagef("%w", err)
-				}
+			if id != "" {
 				state, err := control.Load(ctx, s, id)
 				if err != nil {
 					return err
 				}
 				return a.print(o, state.Record())
 			}
-			logs, err := s.Logs(ctx, job.LogPrefix)
-			if err != nil {
+			rows, broken, err := allJobs(ctx, s)
+			switch {
+			case err != nil:
 				return err
-			}
-			slices.Reverse(logs)
-			rows := []job.Record{}
-			for _, name := range logs {
-				state, err := control.Load(ctx, s, job.ID(strings.TrimPrefix(name, job.LogPrefix)))
-				if err != nil {
-					return err
-				}
-				rows = append(rows, state.Record())
-			}
-			if o.json {
-				return report.JSON(a.stdout, map[string]any{"jobs": rows})
-			}
-			if len(rows) == 0 {
+			case o.json:
+				err = report.JSON(a.stdout, map[string]any{"jobs": rows})
+			case len(rows) == 0:
 				fmt.Fprintf(a.stderr, "disdel: no jobs in %s yet; run: disdel train digits\n", s.URL())
-				return nil
+			default:
+				err = report.Jobs(a.stdout, rows)
 			}
-			return report.Jobs(a.stdout, rows)
+			if broken > 0 {
+				err = errors.Join(err, fmt.Errorf("%d of %d jobs cannot be read", broken, len(rows)))
+			}
+			return err
 		},
 	}
 	o.storeFlag(cmd)
@@ -103,12 +107,40 @@ func (a *app) jobsCommand() *cobra.Command {
 	return cmd
 }
 
+// unreadable is the status in a list of a job whose log cannot be read.
+const unreadable job.Status = "unreadable"
+
+// allJobs reads every job, newest first. One that cannot be read keeps the
+// others from nothing.
+func allJobs(ctx context.Context, s store.Store) (rows []job.Record, broken int, err error) {
+	logs, err := s.Logs(ctx, job.LogPrefix)
+	if err != nil {
+		return nil, 0, err
+	}
+	slices.Reverse(logs)
+	rows = make([]job.Record, len(logs))
+	for i, name := range logs {
+		id := job.ID(strings.TrimPrefix(name, job.LogPrefix))
+		state, err := control.Load(ctx, s, id)
+		switch {
+		case ctx.Err() != nil:
+			return nil, 0, ctx.Err()
+		case err != nil:
+			rows[i] = job.Record{Job: id, Status: unreadable, Error: err.Error(), Actions: []job.RecordAction{}}
+			broken++
+		default:
+			rows[i] = state.Record()
+		}
+	}
+	return rows, broken, nil
+}
+
 func (a *app) datasetsCommand() *cobra.Command {
 	o := &options{}
 	cmd := &cobra.Command{
 		Use:   "datasets",
 		Short: "List the data sets",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			rows := []report.DatasetRow{}
 			for _, name := range data.Names() {

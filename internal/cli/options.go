@@ -14,7 +14,7 @@ type options struct {
 	spec  job.Spec
 	pool  pool.Config
 	store string
-	// enforcement of memory limits by the process driver; "" tries.
+	// enforcement is one of the process driver's kinds; "" is the first that works.
 	enforcement string
 	json, quiet bool
 }
@@ -47,7 +47,7 @@ func (o *options) poolFlags(cmd *cobra.Command) {
 	f.Var(bytesValue{&o.pool.PoolMemory}, "pool-memory", "memory of all containers of the embedded platform together (default 2048)")
 	f.Var(bytesValue{&o.pool.MemoryMin}, "min-memory", "smallest memory limit that the embedded platform offers (default 128)")
 	f.Var(bytesValue{&o.pool.MemoryMax}, "max-memory", "largest memory limit that the embedded platform offers (default 512)")
-	f.StringVar(&o.enforcement, "enforcement", "", "who enforces memory limits: cgroup-v2, cgroup-v1, systemd-scope or watched (default: the first that works)")
+	f.Var(enforcementValue{&o.enforcement}, "enforcement", "who enforces memory limits: cgroup-v2, cgroup-v1, systemd-scope or watched (default: the first that works)")
 }
 
 func (o *options) storeFlag(cmd *cobra.Command) {

@@ -3,22 +3,26 @@
 package cli
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"disdel/internal/control"
 	"disdel/internal/job"
 	"disdel/internal/report"
-	"disdel/internal/store"
 	"disdel/internal/store/mem"
 )
 
+// planOutput is what plan prints as JSON. Without a plan Error says why.
 type planOutput struct {
-	Numerics  *job.Numerics `json:"numerics,omitempty"`
-	Digest    string        `json:"digest,omitempty"`
-	Resources job.Resources `json:"resources"`
-	Limits    job.Limits    `json:"limits"`
+	Error     string         `json:"error,omitempty"`
+	Numerics  *job.Numerics  `json:"numerics,omitempty"`
+	Digest    string         `json:"digest,omitempty"`
+	Resources *job.Resources `json:"resources,omitempty"`
+	Limits    *job.Limits    `json:"limits,omitempty"`
 }
 
 func (a *app) planCommand() *cobra.Command {
@@ -32,28 +36,29 @@ options. It trains nothing; if a worker has never been measured on this platform
 it starts one container to do so.`,
 		Example: `  disdel plan digits
   disdel plan digits --workers 8 --pool-memory 512`,
-		Args: cobra.ExactArgs(1),
+		Args: oneDataset,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.spec.Dataset = args[0]
-			ctx := cmd.Context()
-			e, err := a.open(ctx, o)
-			if err != nil {
-				return err
+			o.spec = o.spec.WithDefaults()
+			state, err := a.makePlan(cmd.Context(), o)
+			if err == nil && state.Finished != nil && state.Finished.Status != job.Succeeded {
+				err = errors.New(state.Finished.Error)
 			}
-			defer func() { err = errors.Join(err, e.close()) }()
-			created, err := prepare(ctx, e.store, o.spec)
-			if err != nil {
+			switch {
+			case o.json && !isUsage(err):
+				out := planOutput{Numerics: state.Numerics, Digest: state.Plan, Resources: state.Resources}
+				if state.Created != nil {
+					out.Limits = &state.Created.Limits
+				}
+				if err != nil {
+					out.Error = err.Error()
+				}
+				return errors.Join(err, report.JSON(a.stdout, out))
+			case err != nil:
 				return err
+			default:
+				return report.Plan(a.stdout, state.Numerics, *state.Resources)
 			}
-			created.PlanOnly = true
-			// A plan is no job: its log is not kept.
-			notebook := mem.New()
-			defer func() { err = errors.Join(err, notebook.Close()) }()
-			e.config.Store = notebook
-			if _, err := control.Run(ctx, e.config, created); err != nil {
-				return err
-			}
-			return a.printPlan(cmd, o, notebook, created.Job)
 		},
 	}
 	o.trainFlags(cmd)
@@ -63,16 +68,29 @@ it starts one container to do so.`,
 	return cmd
 }
 
-func (a *app) printPlan(cmd *cobra.Command, o *options, notebook store.Store, id job.ID) error {
-	s, err := control.Load(cmd.Context(), notebook, id)
+// makePlan runs a job that ends once it is planned. A plan is no job: its log is
+// kept in memory and gone afterwards, and no data set goes to the store.
+func (a *app) makePlan(ctx context.Context, o *options) (state control.State, err error) {
+	asked, err := ask(ctx, o.spec)
 	if err != nil {
-		return err
+		return state, err
 	}
-	if s.Finished != nil && s.Finished.Status != job.Succeeded {
-		return errors.New(s.Finished.Error)
+	e, err := a.open(ctx, o)
+	if err != nil {
+		return state, err
 	}
-	if o.json {
-		return report.JSON(a.stdout, planOutput{s.Numerics, s.Plan, *s.Resources, s.Created.Limits})
+	defer func() { err = errors.Join(err, e.close()) }()
+	id, err := job.NewID(time.Now(), rand.Reader)
+	if err != nil {
+		return state, err
 	}
-	return report.Plan(a.stdout, s.Numerics, *s.Resources)
+	// Workers use the real store.
+	defer func() { err = errors.Join(err, clearScratch(ctx, e.store, id)) }()
+	notebook := mem.New()
+	defer func() { err = errors.Join(err, notebook.Close()) }()
+	e.config.Store = notebook
+	if _, err := control.Run(ctx, e.config, control.Created{Job: id, Spec: o.spec, Dataset: asked.dataset, PlanOnly: true}); err != nil {
+		return state, err
+	}
+	return control.Load(context.WithoutCancel(ctx), notebook, id)
 }

@@ -21,7 +21,7 @@ func (a *app) platformCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "platform",
 		Short: "Look at the platform that runs the containers",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.platformCheckCommand())
@@ -35,7 +35,7 @@ func (a *app) platformCheckCommand() *cobra.Command {
 		Short: "See whether the platform's limits on memory and time really hold",
 		Long: `Check starts workers that behave, one that takes more memory than its limit and
 one that computes longer than its limit, and shows what became of them.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			ctx := cmd.Context()
 			e, err := a.open(ctx, o)
@@ -43,7 +43,12 @@ one that computes longer than its limit, and shows what became of them.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, e.close()) }()
-			rows, err := checkLimits(ctx, e.config.Platform, e.config.Init)
+			id, err := job.NewID(time.Now(), rand.Reader)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, clearScratch(ctx, e.store, id)) }()
+			rows, err := checkLimits(ctx, e.config.Platform, e.config.Init, id)
 			if err != nil {
 				return err
 			}
@@ -79,12 +84,8 @@ type limitCheck struct {
 
 // checkLimits makes one call after the other of workers that keep or break the
 // limits of their actions.
-func checkLimits(ctx context.Context, p platform.Platform, init map[string]string) (rows []report.CheckRow, err error) {
+func checkLimits(ctx context.Context, p platform.Platform, init map[string]string, id job.ID) (rows []report.CheckRow, err error) {
 	limits, err := p.Limits(ctx)
-	if err != nil {
-		return nil, err
-	}
-	id, err := job.NewID(time.Now(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}

@@ -9,47 +9,45 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
 	"path/filepath"
 
+	"disdel/internal/control"
 	"disdel/internal/job"
 )
 
 // probeCache keeps probe measurements in the user's cache folder, one file for
-// each combination of machine, platform, enforcement and worker program. What
-// cannot be read is measured again.
+// each combination of machine, platform, enforcement and worker program. It only
+// saves time: what cannot be read is measured again, and where nothing can be
+// kept a note says so.
 type probeCache struct {
-	path string
+	path  string
+	notes io.Writer
 }
 
-func (a *app) openProbes(workerPath, platform, enforcement string) (*probeCache, error) {
+// openProbes returns nil where there is no place for a cache.
+func (a *app) openProbes(workerPath, platform, enforcement string) control.Probes {
 	folder, err := a.userFolder(cacheHomeEnv, ".cache")
 	if err != nil {
-		return nil, err
+		return nil
 	}
 	binary, err := fileDigest(workerPath)
 	if err != nil {
-		return nil, err
+		return nil
 	}
 	host, err := os.Hostname()
 	if err != nil {
-		return nil, fmt.Errorf("probe cache: %w", err)
+		return nil
 	}
 	sum := sha256.Sum256([]byte(host + "\x00" + platform + "\x00" + enforcement + "\x00" + binary))
-	return &probeCache{path: filepath.Join(folder, "probes", hex.EncodeToString(sum[:])+".json")}, nil
+	return &probeCache{path: filepath.Join(folder, "probes", hex.EncodeToString(sum[:])+".json"), notes: a.stderr}
 }
 
 // Load implements control.Probes.
 func (c *probeCache) Load(context.Context) (p job.Probe, ok bool, err error) {
 	raw, err := os.ReadFile(c.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return p, false, nil
-	}
-	if err != nil {
-		return p, false, fmt.Errorf("probe cache: %w", err)
-	}
-	if json.Unmarshal(raw, &p) != nil || p.Package <= 0 || p.KernelSet == "" {
+	if err != nil || json.Unmarshal(raw, &p) != nil || p.Package <= 0 || p.KernelSet == "" {
 		return job.Probe{}, false, nil
 	}
 	return p, true, nil
@@ -57,6 +55,13 @@ func (c *probeCache) Load(context.Context) (p job.Probe, ok bool, err error) {
 
 // Save implements control.Probes.
 func (c *probeCache) Save(_ context.Context, p job.Probe) error {
+	if err := c.write(p); err != nil {
+		fmt.Fprintf(c.notes, "disdel: the measurement of workers cannot be kept, so the next job measures again: %s\n", printable(err.Error()))
+	}
+	return nil
+}
+
+func (c *probeCache) write(p job.Probe) error {
 	raw, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("probe cache: %w", err)

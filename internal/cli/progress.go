@@ -10,6 +10,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"disdel/internal/control"
+	"disdel/internal/job"
 	"disdel/internal/report"
 )
 
@@ -17,6 +18,7 @@ import (
 // every change of phase and now and then while it trains.
 type progress struct {
 	w        io.Writer
+	quiet    bool
 	terminal bool
 	bar      *progressbar.ProgressBar
 
@@ -26,17 +28,29 @@ type progress struct {
 
 const lineInterval = 5 * time.Second
 
-func (a *app) newProgress(quiet bool) func(control.State) {
-	if quiet {
-		return nil
+func (a *app) newProgress(quiet bool) *progress {
+	return &progress{w: a.stderr, quiet: quiet, terminal: a.terminal && a.getenv("TERM") != "dumb"}
+}
+
+// end leaves a clean line to whatever is written next.
+func (p *progress) end() {
+	if p.bar != nil {
+		_ = p.bar.Clear()
 	}
-	p := &progress{w: a.stderr, terminal: a.terminal && a.getenv("TERM") != "dumb"}
-	return p.show
 }
 
 func (p *progress) show(s control.State) {
+	if p.quiet {
+		return
+	}
 	now := s.Progress()
+	if now.Phase == "probe" && now.Running == 0 {
+		return // nothing is being measured, and perhaps nothing will be
+	}
 	line := describe(now)
+	if now.Phase == "done" && s.Finished.Status != job.Succeeded {
+		line = string(s.Finished.Status)
+	}
 	if p.terminal {
 		p.showBar(now, line)
 		return
@@ -49,8 +63,8 @@ func (p *progress) show(s control.State) {
 
 func (p *progress) showBar(now control.Progress, line string) {
 	if now.Phase != "train" {
-		if p.bar != nil && now.Phase == "done" {
-			_ = p.bar.Clear()
+		if now.Phase == "done" {
+			p.end()
 		}
 		return
 	}

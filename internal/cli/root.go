@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -39,6 +40,10 @@ Data goes to stdout, progress and problems to stderr. NO_COLOR is honoured.`
 type app struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
+	// program is the path of this program, beside which the worker is.
+	program func() (string, error)
+	// started says that the command line made sense so far and a command runs.
+	started bool
 	// terminal says that stderr is one: progress bars and colour make sense.
 	terminal bool
 }
@@ -50,27 +55,44 @@ func Run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 	if worker.Wanted() {
 		return worker.Main(ctx, stderr)
 	}
-	a := &app{stdout: stdout, stderr: stderr, getenv: os.Getenv, terminal: term.IsTerminal(int(stderr.Fd()))}
+	a := &app{
+		stdout: stdout, stderr: stderr, getenv: os.Getenv, program: os.Executable,
+		terminal: term.IsTerminal(int(stderr.Fd())),
+	}
 	return a.run(ctx, args)
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
 	root := a.root()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !a.started {
+		err = usageError{err} // also what Cobra says of commands and arguments
+	}
 	code := exitCode(ctx, err)
 	if err != nil && !errors.Is(err, errReported) {
-		fmt.Fprintf(a.stderr, "%s %v\n", a.red("disdel:"), err)
+		fmt.Fprintf(a.stderr, "%s %s\n", a.red("disdel:"), printable(err.Error()))
 		if code == ExitUsage {
-			fmt.Fprintln(a.stderr, "Run 'disdel --help', or --help after a command, for usage.")
+			fmt.Fprintf(a.stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
 		}
 	}
 	return code
 }
 
+// printable makes one line of what came from files or from other programs, and
+// keeps it from moving the cursor about or changing colours.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.ReplaceAll(text, "\n", "; "))
+}
+
 // Root returns the command tree, for generating documentation.
 func Root() *cobra.Command {
-	return (&app{stdout: io.Discard, stderr: io.Discard, getenv: func(string) string { return "" }}).root()
+	return (&app{stdout: io.Discard, stderr: io.Discard}).root()
 }
 
 func (a *app) root() *cobra.Command {
@@ -86,17 +108,47 @@ func (a *app) root() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRun: func(*cobra.Command, []string) { a.started = true },
+		RunE:             func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usagef("%s: %w", cmd.CommandPath(), err)
+		return fmt.Errorf("%s: %w", commandName(cmd), err)
 	})
 	root.AddCommand(a.trainCommand(), a.inferCommand(), a.planCommand(), a.modelsCommand(), a.jobsCommand(),
 		a.datasetsCommand(), a.platformCommand(), a.versionCommand())
 	root.DisableAutoGenTag = true
 	return root
+}
+
+// commandName is a command's name without the program's.
+func commandName(cmd *cobra.Command) string {
+	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
+}
+
+// oneDataset wants exactly one argument.
+func oneDataset(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		return nil
+	}
+	got := "none is given"
+	if len(args) > 1 {
+		got = fmt.Sprintf("%d arguments are given (%s)", len(args), strings.Join(args, ", "))
+	}
+	return fmt.Errorf("%s: want the name of one data set, %s; there is: %s", commandName(cmd), got, strings.Join(data.Names(), ", "))
+}
+
+// noArguments wants none.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	what := "argument"
+	if cmd.HasSubCommands() {
+		what = "command"
+	}
+	return fmt.Errorf("%s: unknown %s %q", commandName(cmd), what, args[0])
 }
 
 // errReported marks an error that the user has seen already.
@@ -128,12 +180,6 @@ func exitCode(ctx context.Context, err error) int {
 func isUsage(err error) bool {
 	for _, target := range []error{errUsage, job.ErrSpec, data.ErrUnknown, nn.ErrUnknownModel, plan.ErrModel, control.ErrNoModel, control.ErrNoJob} {
 		if errors.Is(err, target) {
-			return true
-		}
-	}
-	// Cobra's own complaints about arguments and commands have no type.
-	for _, start := range []string{"unknown command", "accepts ", "requires at least"} {
-		if strings.HasPrefix(err.Error(), start) {
 			return true
 		}
 	}

@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"disdel/internal/control"
+	"disdel/internal/data"
 	"disdel/internal/job"
+	"disdel/internal/nn/kernel"
+	"disdel/internal/plan"
 	"disdel/internal/report"
 	"disdel/internal/store"
 	"disdel/internal/worker"
@@ -33,36 +36,56 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	closeAll := func() error { return errors.Join(p.Close(), s.Close()) }
-	limits, err := p.Limits(ctx)
-	if err != nil {
-		return nil, errors.Join(err, closeAll())
+	progress := a.newProgress(o.quiet)
+	closeAll := func() error {
+		progress.end()
+		return errors.Join(p.Close(), s.Close())
 	}
-	probes, err := a.openProbes(workerPath, p.Name(), limits.Enforcement)
+	limits, err := p.Limits(ctx)
 	if err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
 	return &execution{
 		store: s,
 		config: control.Config{
-			Platform: p, Store: s, Init: workerInit(s), Probes: probes,
-			Observe: a.newProgress(o.quiet), ControllerPeak: ownPeak,
+			Platform: p, Store: s, Init: workerInit(s), Probes: a.openProbes(workerPath, p.Name(), limits.Enforcement),
+			Observe: progress.show, ControllerPeak: ownPeak,
 		},
 		close: closeAll,
 	}, nil
 }
 
-// prepare stages the data and chooses the model, which makes a job of a spec.
-func prepare(ctx context.Context, s store.Store, spec job.Spec) (control.Created, error) {
-	spec = spec.WithDefaults()
+// question is what a user asks for, found to make sense.
+type question struct {
+	set     *data.Set
+	dataset job.Dataset
+}
+
+// ask checks a spec and loads its data set. Whatever can be wrong with a command
+// line is found here, before anything is opened, started or written.
+func ask(ctx context.Context, spec job.Spec) (q question, err error) {
 	if err := spec.Validate(); err != nil {
-		return control.Created{}, err
+		return q, err
 	}
+	if q.set, err = data.Load(ctx, spec.Dataset); err != nil {
+		return q, err
+	}
+	q.dataset = datasetOf(q.set)
+	if spec.Kind == job.Train {
+		// The kernel set does not decide whether there is a plan.
+		_, err = plan.Numerics(spec, q.dataset, kernel.Generic().Name)
+	}
+	return q, err
+}
+
+// prepare chooses the model and stages the data, which makes a job of a
+// question.
+func prepare(ctx context.Context, s store.Store, spec job.Spec, q question) (control.Created, error) {
 	id, err := job.NewID(time.Now(), rand.Reader)
 	if err != nil {
 		return control.Created{}, err
 	}
-	created := control.Created{Job: id, Spec: spec}
+	created := control.Created{Job: id, Spec: spec, Dataset: q.dataset}
 	if spec.Kind == job.Infer {
 		m, err := control.FindModel(ctx, s, spec.Dataset, spec.Model)
 		if err != nil {
@@ -70,24 +93,27 @@ func prepare(ctx context.Context, s store.Store, spec job.Spec) (control.Created
 		}
 		created.Model = &m
 	}
-	created.Dataset, err = stage(ctx, s, spec.Dataset)
-	return created, err
+	return created, stage(ctx, s, q.set, q.dataset)
 }
 
 // runJob carries out one job and prints its record. With JSON the record is
 // printed whatever happens to the job.
 func (a *app) runJob(ctx context.Context, o *options) (record job.Record, err error) {
+	asked, err := ask(ctx, o.spec)
+	if err != nil {
+		return record, a.refused(ctx, o, record, err)
+	}
 	e, err := a.open(ctx, o)
 	if err != nil {
-		return record, a.refused(o, record, err)
+		return record, a.refused(ctx, o, record, err)
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
-	created, err := prepare(ctx, e.store, o.spec)
+	created, err := prepare(ctx, e.store, o.spec, asked)
 	if err == nil {
 		record, err = control.Run(ctx, e.config, created)
 	}
 	if err != nil {
-		return record, a.refused(o, record, err)
+		return record, a.refused(ctx, o, record, err)
 	}
 	if err := a.print(o, record); err != nil {
 		return record, err
@@ -96,9 +122,9 @@ func (a *app) runJob(ctx context.Context, o *options) (record job.Record, err er
 	case record.Status == job.Succeeded:
 		return record, nil
 	case o.json:
-		fmt.Fprintf(a.stderr, "%s job %s %s: %s\n", a.red("disdel:"), record.Job, record.Status, record.Error)
+		fmt.Fprintf(a.stderr, "%s job %s %s: %s\n", a.red("disdel:"), record.Job, record.Status, printable(record.Error))
 	default:
-		fmt.Fprintf(a.stderr, "%s %s\n", a.red("disdel:"), record.Error)
+		fmt.Fprintf(a.stderr, "%s %s\n", a.red("disdel:"), printable(record.Error))
 	}
 	return record, errReported
 }
@@ -112,7 +138,7 @@ func (a *app) print(o *options, record job.Record) error {
 
 // refused prints the record of a job that could not be run, for programs, and
 // returns the error for people. Wrong usage makes no job and no record.
-func (a *app) refused(o *options, record job.Record, cause error) error {
+func (a *app) refused(ctx context.Context, o *options, record job.Record, cause error) error {
 	if !o.json || isUsage(cause) {
 		return cause
 	}
@@ -123,8 +149,25 @@ func (a *app) refused(o *options, record job.Record, cause error) error {
 		}
 	}
 	record.Status, record.Error = job.Failed, cause.Error()
+	if ctx.Err() != nil {
+		record.Status = job.Cancelled
+	}
 	return errors.Join(cause, report.JSON(a.stdout, record))
 }
+
+// clearScratch deletes what workers left in the store for a job that has no
+// controller to do so. It works although ctx may be done.
+func clearScratch(ctx context.Context, s store.Store, id job.ID) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearTimeout)
+	defer cancel()
+	keys, err := s.List(ctx, job.Keys{Job: id}.Scratch())
+	if err != nil {
+		return err
+	}
+	return s.Delete(ctx, keys...)
+}
+
+const clearTimeout = 15 * time.Second
 
 // ownPeak is this process's peak of resident memory, 0 where the system does not
 // tell.

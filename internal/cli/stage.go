@@ -11,23 +11,22 @@ import (
 	"disdel/internal/store"
 )
 
-// stage loads a data set and puts its shards into the store, unless they are
-// there already.
-func stage(ctx context.Context, s store.Store, name string) (job.Dataset, error) {
-	set, err := data.Load(ctx, name)
-	if err != nil {
-		return job.Dataset{}, err
-	}
+// datasetOf says of a loaded data set what plans and workers need to know.
+func datasetOf(set *data.Set) job.Dataset {
 	info := set.Info
-	d := job.Dataset{
+	return job.Dataset{
 		Name: info.Name, Digest: set.Digest(),
 		Height: info.H, Width: info.W, Channels: info.C,
 		Classes: info.Classes, ClassNames: info.ClassNames, Scale: info.Scale,
 		Train: set.Train.Len(), Test: set.Test.Len(), ShardRecords: data.ShardRecords(info),
 	}
+}
+
+// stage puts a data set's shards into the store, unless they are there already.
+func stage(ctx context.Context, s store.Store, set *data.Set, d job.Dataset) error {
 	missing, err := missingShards(ctx, s, d)
 	if err != nil || len(missing) == 0 {
-		return d, err
+		return err
 	}
 	var keys []string
 	err = data.Cut(set, d.ShardRecords, func(sh data.Shard) error {
@@ -43,9 +42,9 @@ func stage(ctx context.Context, s store.Store, name string) (job.Dataset, error)
 		err = s.Flush(ctx, keys...)
 	}
 	if err != nil {
-		return d, fmt.Errorf("put %s into the store: %w", name, err)
+		return fmt.Errorf("put %s into the store: %w", d.Name, err)
 	}
-	return d, nil
+	return nil
 }
 
 func missingShards(ctx context.Context, s store.Store, d job.Dataset) (map[string]bool, error) {

@@ -21,9 +21,10 @@ of containers and whatever fails on the way.`,
   disdel train digits --model mlp --epochs 10 --json
   disdel train digits --workers 8 --containers 2
   disdel train digits --rounds 1            # average once, as in the thesis`,
-		Args: cobra.ExactArgs(1),
+		Args: oneDataset,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.spec.Dataset = args[0]
+			o.spec = o.spec.WithDefaults()
 			_, err := a.runJob(cmd.Context(), o)
 			return err
 		},

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"disdel/internal/job"
+	"disdel/internal/platform/pool/process"
 )
 
 // bytesValue is a flag for an amount of memory.
@@ -78,8 +80,8 @@ func (v countValue) Set(s string) error {
 	return nil
 }
 
-// rateValue is a flag for a number above zero, where leaving it out means the
-// usual one.
+// rateValue is a flag for a learning rate, where leaving it out means the usual
+// one, so zero is none. The spec's own check finds the others that make no sense.
 type rateValue struct{ rate *float64 }
 
 func (v rateValue) String() string {
@@ -91,9 +93,36 @@ func (v rateValue) String() string {
 func (v rateValue) Type() string { return "float" }
 func (v rateValue) Set(s string) error {
 	x, err := strconv.ParseFloat(s, 64)
-	if err != nil || !(x > 0) || math.IsInf(x, 1) {
-		return fmt.Errorf("%q: want a number above 0", s)
+	if err != nil {
+		return fmt.Errorf("%q: want a number", s)
+	}
+	if x == 0 {
+		return fmt.Errorf("learning rate %s: want more than 0", s)
 	}
 	*v.rate = x
 	return nil
+}
+
+// enforcementValue is a flag for a kind of enforcement of the process driver,
+// with dashes for spaces.
+type enforcementValue struct{ kind *string }
+
+func (v enforcementValue) String() string {
+	if v.kind == nil {
+		return ""
+	}
+	return strings.ReplaceAll(*v.kind, " ", "-")
+}
+func (v enforcementValue) Type() string { return "string" }
+func (v enforcementValue) Set(s string) error {
+	var names []string
+	for _, kind := range []string{process.CgroupV2, process.CgroupV1, process.SystemdScope, process.Watched} {
+		name := strings.ReplaceAll(kind, " ", "-")
+		if s == name {
+			*v.kind = kind
+			return nil
+		}
+		names = append(names, name)
+	}
+	return fmt.Errorf("want one of %s", strings.Join(names, ", "))
 }

@@ -11,8 +11,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"disdel/internal/platform/pool"
 	"disdel/internal/platform/pool/process"
@@ -73,14 +71,14 @@ func (a *app) openStore(ctx context.Context, flag string) (store.Store, error) {
 		}
 		return store.WithRetry(s, store.RetryPolicy{}), nil
 	default:
-		return nil, usagef("store %s: no such kind of store", url)
+		return nil, usagef("store: this program knows no %s://", scheme)
 	}
 }
 
 // workerCommand finds the program that runs inside containers: disdel-worker
 // beside this one, else this one itself.
-func workerCommand() (path string, own bool, err error) {
-	self, err := os.Executable()
+func (a *app) workerCommand() (path string, own bool, err error) {
+	self, err := a.program()
 	if err != nil {
 		return "", false, fmt.Errorf("find the worker: own program: %w", err)
 	}
@@ -96,43 +94,22 @@ func workerCommand() (path string, own bool, err error) {
 
 // openPlatform starts the embedded platform with child processes as containers.
 func (a *app) openPlatform(ctx context.Context, o *options) (_ *pool.Pool, workerPath string, err error) {
-	path, own, err := workerCommand()
+	path, own, err := a.workerCommand()
 	if err != nil {
 		return nil, "", err
 	}
 	if own {
 		fmt.Fprintln(a.stderr, "disdel: there is no disdel-worker beside this program, so it serves as the worker itself and containers take more memory; build both with: go build ./cmd/...")
 	}
-	kind, err := enforcement(o.enforcement)
-	if err != nil {
-		return nil, "", err
-	}
-	driver, err := process.Open(ctx, process.Config{Command: []string{path}, Enforcement: kind})
+	driver, err := process.Open(ctx, process.Config{Command: []string{path}, Enforcement: o.enforcement})
 	if err != nil {
 		return nil, "", err
 	}
 	p, err := pool.Open(ctx, o.pool, driver)
 	if err != nil {
-		return nil, "", err
+		return nil, "", usagef("%w; see --pool-memory, --min-memory and --max-memory", err)
 	}
 	return p, path, nil
-}
-
-func enforcement(flag string) (string, error) {
-	kinds := []string{process.CgroupV2, process.CgroupV1, process.SystemdScope, process.Watched}
-	if flag == "" {
-		return "", nil
-	}
-	for _, kind := range kinds {
-		if flag == strings.ReplaceAll(kind, " ", "-") {
-			return kind, nil
-		}
-	}
-	names := slices.Clone(kinds)
-	for i := range names {
-		names[i] = strings.ReplaceAll(names[i], " ", "-")
-	}
-	return "", usagef("--enforcement %q: want one of %s", flag, strings.Join(names, ", "))
 }
 
 // workerInit are the init-only parameters of workers that use the store.

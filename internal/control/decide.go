@@ -3,6 +3,7 @@
 package control
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -24,6 +25,11 @@ const (
 	backoffFirst   = 100 * time.Millisecond
 	backoffMost    = 5 * time.Second
 	throttledPause = time.Second
+
+	// probeGrowth is by how much a probe that ran out of memory grows where the
+	// platform has no largest action, maxProbe where that ends.
+	probeGrowth = 4
+	maxProbe    = 4 * job.GB
 )
 
 // action is one thing for run to do. The closed set is below.
@@ -97,25 +103,28 @@ func decide(s State, now time.Time) []action {
 // was not enough.
 func decideProbe(s State, now time.Time) []action {
 	limits, spec := s.Created.Limits, s.Created.Spec
-	probe := job.Resources{Memory: max(limits.MemoryMin, job.MB), Timeout: spec.Timeout, Containers: 1}
-	if limits.MemoryMin == 0 {
-		probe.Memory = limits.MemoryDefault
-	}
-	if probe.Timeout == 0 {
-		probe.Timeout = limits.TimeoutDefault
-	}
-	if spec.Memory > 0 {
-		probe.Memory = spec.Memory
-	}
 	p := s.progress(unit{role: job.RoleProbe})
 	if p.last != nil && p.last.Ended.Kind == platform.TimedOut {
 		return fail("probe: %s; raise --timeout", p.last.Ended.Message)
 	}
-	if p.last != nil && p.last.Ended.Kind == platform.OutOfMemory {
-		if p.last.Limit >= limits.MemoryMax || spec.Memory > 0 {
-			return fail("infeasible: a worker does not fit into %v of memory; raise --memory or the platform's largest action", p.last.Limit)
+	probe := job.Resources{Timeout: cmp.Or(spec.Timeout, limits.TimeoutDefault), Containers: 1}
+	switch {
+	case spec.Memory > 0:
+		probe.Memory = spec.Memory
+	case limits.MemoryMin > 0:
+		probe.Memory = plan.CeilMemory(max(limits.MemoryMin, job.MB), limits)
+	default:
+		probe.Memory = plan.CeilMemory(max(limits.MemoryDefault, job.MB), limits)
+	}
+	if p.outgrown > 0 {
+		largest := plan.LargestMemory(limits)
+		if largest == 0 {
+			largest = plan.CeilMemory(min(p.outgrown*probeGrowth, maxProbe), limits)
 		}
-		probe.Memory = limits.MemoryMax
+		if p.outgrown >= largest || spec.Memory > 0 {
+			return fail("infeasible: a worker does not fit into %v of memory; raise --memory or the platform's largest action", p.outgrown)
+		}
+		probe.Memory = largest
 	}
 	if !s.Deployed[probe.ActionName()] {
 		return []action{deploy{probe.ActionName(), probe.Memory, probe.Timeout}}
@@ -199,6 +208,7 @@ func pending(s State) []job.Task {
 		return tasks
 	}
 	d := s.Created.Dataset
+	d.ClassNames = nil // no worker reads them, and they can be many
 	shards := d.Shards(job.TestPart)
 	for piece, done := range s.Pieces {
 		if !done {
@@ -264,27 +274,24 @@ func hopeless(p progress) string {
 	e := p.last.Ended
 	switch e.Kind {
 	case platform.ApplicationError:
-		if e.Result != nil && e.Result.Reason == job.StoreFailed && p.failures < maxFailures {
-			return ""
+		if e.Result == nil || e.Result.Reason != job.StoreFailed {
+			return e.Message
 		}
-		return e.Message
 	case platform.Refused, platform.Unauthorised:
 		return e.Message
-	case platform.Throttled:
-		if p.failures < maxThrottled {
-			return ""
-		}
-	case platform.TimedOut, platform.OutOfMemory:
+	case platform.OutOfMemory, platform.TimedOut:
 		// Answered by another plan, whose number is bounded.
-		if p.failures < maxRevisions {
-			return ""
-		}
+		return ""
 	default:
-		if p.failures < maxFailures {
-			return ""
-		}
+		// Bounded by the counts below.
 	}
-	return fmt.Sprintf("%s; gave up after %d failures in a row", e.Message, p.failures)
+	if p.failures >= maxFailures {
+		return fmt.Sprintf("%s; gave up after %d failures in a row", e.Message, p.failures)
+	}
+	if p.throttled >= maxThrottled {
+		return fmt.Sprintf("%s; gave up after it was throttled %d times in a row", e.Message, p.throttled)
+	}
+	return ""
 }
 
 // notBefore is when a failed unit may be tried again: at once after its first
@@ -295,11 +302,12 @@ func notBefore(p progress) time.Time {
 		return p.lastAt.Add(throttledPause)
 	case platform.OutOfMemory, platform.TimedOut:
 		return p.lastAt
+	default:
+		if p.failures <= 1 {
+			return p.lastAt
+		}
+		return p.lastAt.Add(min(backoffFirst<<(p.failures-2), backoffMost))
 	}
-	if p.failures <= 1 {
-		return p.lastAt
-	}
-	return p.lastAt.Add(min(backoffFirst<<(p.failures-2), backoffMost))
 }
 
 // conclude ends a job that has nothing left to compute.

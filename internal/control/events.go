@@ -9,6 +9,7 @@ import (
 
 	"disdel/internal/job"
 	"disdel/internal/platform"
+	"disdel/internal/store"
 )
 
 // Event is one thing that happened to a job. Exactly one of the pointers is set.
@@ -101,13 +102,29 @@ type Finished struct {
 	ControllerPeak job.Bytes `json:"controller_peak"`
 }
 
-// encode makes one log entry of events that happened together.
-func encode(events []Event) ([]byte, error) {
-	raw, err := json.Marshal(events)
-	if err != nil {
-		return nil, fmt.Errorf("encode events: %w", err)
+// entryBytes is how large a log entry may grow before the rest of the events
+// goes to the next one.
+const entryBytes = store.MaxEntryBytes / 2
+
+// encodeSome makes one log entry of the first events, of all where they fit. It
+// returns the number of events in it, at least one.
+func encodeSome(events []Event) (entry []byte, count int, err error) {
+	entry = []byte{'['}
+	for i, e := range events {
+		raw, err := json.Marshal(e)
+		if err != nil {
+			return nil, 0, fmt.Errorf("encode events: %w", err)
+		}
+		if i > 0 {
+			if len(entry)+len(raw) > entryBytes {
+				break
+			}
+			entry = append(entry, ',')
+		}
+		entry = append(entry, raw...)
+		count++
 	}
-	return raw, nil
+	return append(entry, ']'), count, nil
 }
 
 func decode(raw []byte) ([]Event, error) {

@@ -21,7 +21,11 @@ type State struct {
 	Numerics  *job.Numerics
 	Plan      string // digest of Numerics
 	Resources *job.Resources
-	Deployed  map[string]bool
+	// Plans are all resource plans so far, by revision.
+	Plans    []*job.Resources
+	Deployed map[string]bool
+	// Controllers counts the controllers that took the job over.
+	Controllers int
 
 	Attempts []Attempt
 	Running  int
@@ -80,10 +84,14 @@ func (u unit) String() string {
 
 // progress is how a unit stands.
 type progress struct {
-	running  bool
-	failures int      // in a row
-	last     *Attempt // the last failure
-	lastAt   time.Time
+	running bool
+	// failures in a row, without those that have counters of their own:
+	// throttled is how often in a row it was throttled; running out of memory
+	// and time is answered by other plans.
+	failures, throttled int
+	outgrown            job.Bytes // the largest limit that it ran out of
+	last                *Attempt  // the last failure
+	lastAt              time.Time
 }
 
 // fold applies one event. An event that cannot follow the ones before it is an
@@ -98,24 +106,41 @@ func fold(s State, e Event) (State, error) {
 	s.UpdatedAt = e.At
 	switch {
 	case e.Created != nil:
+		if err := e.Created.check(); err != nil {
+			return s, err
+		}
 		s.Created, s.StartedAt = e.Created, e.At
 		s.Deployed = map[string]bool{}
 		s.units = map[unit]*progress{}
 	case e.Probed != nil:
 		s.Probe = &e.Probed.Probe
 	case e.Planned != nil:
+		if err := e.Planned.check(s); err != nil {
+			return s, err
+		}
 		s.Numerics, s.Plan, s.Resources = e.Planned.Numerics, e.Planned.Digest, &e.Planned.Resources
+		s.Plans = []*job.Resources{s.Resources}
 		s.Pieces = make([]bool, s.Resources.InferPieces)
 		if s.Numerics != nil {
 			s.Reached = make([]int, s.Numerics.Replicas)
 		}
 	case e.Replanned != nil:
+		if next := e.Replanned.Resources.Revision; next != len(s.Plans) || next == 0 {
+			return s, fmt.Errorf("resource plan %d follows %d plans", next, len(s.Plans))
+		}
 		s.Resources = &e.Replanned.Resources
+		s.Plans = append(s.Plans, s.Resources)
 	case e.Deployed != nil:
 		s.Deployed[e.Deployed.Action] = true
 	case e.Invoked != nil:
 		if e.Invoked.Attempt != len(s.Attempts) {
 			return s, fmt.Errorf("attempt %d follows %d attempts", e.Invoked.Attempt, len(s.Attempts))
+		}
+		if r := e.Invoked.Revision; r < 0 || r > 0 && r >= len(s.Plans) {
+			return s, fmt.Errorf("attempt %d is of resource plan %d of %d", e.Invoked.Attempt, r, len(s.Plans))
+		}
+		if err := s.checkTask(e.Invoked.Task); err != nil {
+			return s, fmt.Errorf("attempt %d: %w", e.Invoked.Attempt, err)
 		}
 		s.Attempts = append(s.Attempts, Attempt{Invoked: *e.Invoked, At: e.At})
 		s.Running++
@@ -124,15 +149,28 @@ func fold(s State, e Event) (State, error) {
 		if e.Ended.Attempt < 0 || e.Ended.Attempt >= len(s.Attempts) || s.Attempts[e.Ended.Attempt].Ended != nil {
 			return s, fmt.Errorf("attempt %d ended, which was not running", e.Ended.Attempt)
 		}
+		if e.Ended.Kind == platform.Success {
+			if err := checkResult(s.Numerics, s.Attempts[e.Ended.Attempt].Task, e.Ended.Result); err != nil {
+				return s, fmt.Errorf("attempt %d: %w", e.Ended.Attempt, err)
+			}
+		}
 		s = ended(s, *e.Ended, e.At)
 	case e.Published != nil:
 		s.Published = true
 	case e.Resumed != nil:
 		for i := range s.Attempts {
-			if s.Attempts[i].Ended == nil {
-				s = ended(s, Ended{Attempt: i, Kind: platform.Lost, Message: "the controller was restarted"}, e.At)
+			if attempt := &s.Attempts[i]; attempt.Ended == nil {
+				// No failure of the unit.
+				attempt.Ended = &Ended{Attempt: i, Kind: platform.Lost, Message: "the controller was restarted"}
+				s.Running--
+				s.unit(unitOf(attempt.Task)).running = false
 			}
 		}
+		// However often controllers are replaced, the job goes on.
+		for _, p := range s.units {
+			p.failures, p.throttled = 0, 0
+		}
+		s.Controllers++
 		// The platform has forgotten the actions of a controller that is gone.
 		s.Deployed = map[string]bool{}
 	case e.Finished != nil:
@@ -167,11 +205,19 @@ func ended(s State, e Ended, at time.Time) State {
 	p := s.unit(unitOf(attempt.Task))
 	p.running = false
 	if e.Kind != platform.Success {
-		p.failures++
+		switch e.Kind {
+		case platform.Throttled:
+			p.throttled++
+		case platform.OutOfMemory:
+			p.outgrown = max(p.outgrown, attempt.Limit)
+		case platform.TimedOut:
+		default:
+			p.failures++
+		}
 		p.last, p.lastAt = &Attempt{Invoked: attempt.Invoked, At: attempt.At, Ended: &e}, at
 		return s
 	}
-	p.failures, p.last = 0, nil
+	p.failures, p.throttled, p.last = 0, 0, nil
 	return succeeded(s, attempt.Task, *e.Result)
 }
 

@@ -64,8 +64,8 @@ func (s State) metrics() (job.Metrics, []job.RecordAction) {
 	actions := []job.RecordAction{}
 	for _, a := range s.Attempts {
 		row := job.RecordAction{Name: a.Action, Role: a.Task.Role, Replica: a.Task.Replica, MemoryLimit: a.Limit, Outcome: "running"}
-		if s.Resources != nil {
-			row.Predicted = s.Resources.Roles[a.Task.Role].Total()
+		if a.Revision < len(s.Plans) {
+			row.Predicted = s.Plans[a.Revision].Roles[a.Task.Role].Total()
 		}
 		if a.Ended == nil {
 			actions = append(actions, row)

@@ -26,11 +26,25 @@ var (
 	ErrEnded = errors.New("the job has ended")
 )
 
-// cleanupTimeout bounds what is done after a job has ended or was interrupted.
-const cleanupTimeout = 15 * time.Second
+const (
+	// cleanupTimeout bounds what is done after a job has ended or was
+	// interrupted.
+	cleanupTimeout = 15 * time.Second
+	// awaitSlack is how much longer than starting and running an invocation
+	// may take, in a queue for example, before it counts as lost.
+	awaitSlack = 10 * time.Minute
+	// maxTries bounds how often the platform and the log are asked before the
+	// job is left for later.
+	maxTries = 5
+)
+
+// maxUnlogged bounds how long a result may be missing from the log while nothing
+// follows from it.
+const maxUnlogged = 250 * time.Millisecond
 
 // Probes remembers what probes measured, for the platform and the worker that
-// it was made for. Both methods may be called from any goroutine.
+// it was made for. Both methods may be called from any goroutine. Their errors
+// cost a measurement, never a job.
 type Probes interface {
 	// Load returns a measurement and true, or false when there is none.
 	Load(ctx context.Context) (job.Probe, bool, error)
@@ -57,8 +71,13 @@ type Config struct {
 
 // Run carries out a job and returns its record. The job's data must be in the
 // store. When ctx is cancelled the job ends as cancelled. An error means that
-// the log could not be kept; then the job is left unfinished and can be resumed.
+// the job is left unfinished and can be resumed, or, with a record that says how
+// the job ended, that what it used could not be freed: Resume then tries that
+// again.
 func Run(ctx context.Context, cfg Config, c Created) (job.Record, error) {
+	if err := c.check(); err != nil {
+		return job.Record{}, err
+	}
 	limits, err := cfg.Platform.Limits(ctx)
 	if err != nil {
 		return job.Record{}, fmt.Errorf("limits of %s: %w", cfg.Platform.Name(), err)
@@ -67,17 +86,19 @@ func Run(ctx context.Context, cfg Config, c Created) (job.Record, error) {
 	return newRunner(cfg, c.Job).run(ctx, Event{Created: &c})
 }
 
-// Resume goes on with a job whose controller has died.
+// Resume goes on with a job whose controller has died. For a job that has ended
+// it frees what the job may still use and returns its record with ErrEnded.
 func Resume(ctx context.Context, cfg Config, id job.ID) (job.Record, error) {
 	s, head, err := load(ctx, cfg.Store, id)
 	if err != nil {
 		return job.Record{}, err
 	}
-	if s.Finished != nil {
-		return s.Record(), fmt.Errorf("job %s: %w: %s", id, ErrEnded, s.Finished.Status)
-	}
 	r := newRunner(cfg, id)
 	r.state, r.head = s, head
+	if s.Finished != nil {
+		err := fmt.Errorf("job %s: %w: %s", id, ErrEnded, s.Finished.Status)
+		return s.Record(), errors.Join(err, r.tidy(ctx))
+	}
 	return r.run(ctx, Event{Resumed: &Resumed{}})
 }
 
@@ -115,21 +136,36 @@ func load(ctx context.Context, st store.Store, id job.ID) (s State, head store.H
 type runner struct {
 	cfg  Config
 	keys job.Keys
-	pkg  string
 	stop context.CancelFunc // ends waiting for attempts
 
-	state State
-	head  store.Head
-	ended chan Ended
+	state    State
+	unlogged []Event // folded into state, not in the log yet
+	inDoubt  []byte  // the entry that the last Append may have added or not
+	doubted  int     // the number of its events
+	flushed  time.Time
+	head     store.Head
+	owner    bool // the log has an entry of this controller
+	ended    chan Ended
 
 	inFlight  int // goroutines that will send to ended
 	settled   bool
+	removeErr error
 	storePeak job.Bytes
-	swept     int // of state.Obsolete
+	// Of state.Obsolete: what the log knows to be obsolete, and what is deleted.
+	sweepable, swept int
 }
 
 func newRunner(cfg Config, id job.ID) *runner {
-	return &runner{cfg: cfg, keys: job.Keys{Job: id}, pkg: "disdel-" + string(id), ended: make(chan Ended)}
+	return &runner{cfg: cfg, keys: job.Keys{Job: id}, ended: make(chan Ended)}
+}
+
+// pkg names the package of the job's controller-th controller. Each has its own,
+// so that one that has lost the job cannot touch the actions of the other.
+func (r *runner) pkg(controller int) string {
+	if controller == 0 {
+		return "disdel-" + string(r.keys.Job)
+	}
+	return fmt.Sprintf("disdel-%s-%d", r.keys.Job, controller)
 }
 
 func (r *runner) run(ctx context.Context, first Event) (job.Record, error) {
@@ -139,6 +175,9 @@ func (r *runner) run(ctx context.Context, first Event) (job.Record, error) {
 	defer stop()
 	r.stop = stop
 	err := r.append(ctx, first)
+	if err == nil {
+		err = r.removePackages(ctx, 0, r.state.Controllers)
+	}
 	if err == nil {
 		err = r.loop(ctx, attempts)
 	}
@@ -169,48 +208,44 @@ func (r *runner) loop(ctx, attempts context.Context) error {
 	return nil
 }
 
-// perform does the actions. again says that the state has changed.
+// perform does the actions. again says that the state has changed, until when to
+// decide again at the latest.
 func (r *runner) perform(ctx, attempts context.Context, acts []action) (again bool, until time.Time, err error) {
-	var events []Event
 	var started []Invoked
 	for _, a := range acts {
 		switch a := a.(type) {
 		case note:
 			if a.event.Finished != nil {
-				ended, err := r.settle(ctx)
-				if err != nil {
-					return false, until, err
-				}
-				events = append(events, ended...)
-				a.event.Finished.StorePeak, a.event.Finished.ControllerPeak = r.peaks(ctx)
+				err = r.conclude(ctx, *a.event.Finished)
+			} else {
+				err = r.append(ctx, a.event)
 			}
-			events = append(events, a.event)
 			again = true
 		case adopt:
-			if err := r.adopt(ctx, a.planned); err != nil {
-				return false, until, err
-			}
+			err = r.adopt(ctx, a.planned)
 			again = true
 		case deploy:
-			if err := r.deploy(ctx, a); err != nil {
-				return false, until, err
-			}
+			err = r.deploy(ctx, a)
 			again = true
 		case invoke:
-			events = append(events, Event{Invoked: &a.invoked})
+			err = r.note(Event{Invoked: &a.invoked})
 			started = append(started, a.invoked)
 		case publish:
-			if err := r.publish(ctx); err != nil {
-				return false, until, err
-			}
+			err = r.publish(ctx)
 			again = true
 		case wait:
 			until = a.until
 		default:
-			return false, until, fmt.Errorf("BUG: job %s: unknown action %T", r.keys.Job, a)
+			err = fmt.Errorf("BUG: job %s: unknown action %T", r.keys.Job, a)
+		}
+		if err != nil {
+			return false, until, err
 		}
 	}
-	if err := r.append(ctx, events...); err != nil {
+	if len(started) == 0 {
+		return again, until, nil
+	}
+	if err := r.flush(ctx); err != nil {
 		return false, until, err
 	}
 	for _, i := range started {
@@ -221,9 +256,14 @@ func (r *runner) perform(ctx, attempts context.Context, acts []action) (again bo
 	return again, until, nil
 }
 
-// wait waits for attempts to end, at most until the given time, and logs all
+// wait waits for attempts to end, at most until the given time, and notes all
 // that have.
 func (r *runner) wait(ctx context.Context, until time.Time) error {
+	if len(r.unlogged) > 0 {
+		if due := r.flushed.Add(maxUnlogged); until.IsZero() || due.Before(until) {
+			until = due
+		}
+	}
 	var alarm <-chan time.Time
 	if !until.IsZero() {
 		timer := time.NewTimer(time.Until(until))
@@ -239,7 +279,7 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 	case e := <-r.ended:
 		take(e)
 	case <-alarm:
-		return nil
+		return r.flush(ctx)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -251,44 +291,10 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 			more = false
 		}
 	}
-	if err := r.append(ctx, events...); err != nil {
+	if err := r.note(events...); err != nil {
 		return err
 	}
-	if err := r.keepProbe(ctx); err != nil {
-		return err
-	}
-	return r.sweep(ctx)
-}
-
-// append logs events that happened together and folds them.
-func (r *runner) append(ctx context.Context, events ...Event) error {
-	if len(events) == 0 {
-		return nil
-	}
-	now := time.Now().UTC()
-	for i := range events {
-		events[i].At = now
-	}
-	payload, err := encode(events)
-	if err != nil {
-		return err
-	}
-	head, err := r.cfg.Store.Append(ctx, r.keys.Log(), r.head, payload)
-	if errors.Is(err, store.ErrConflict) {
-		return fmt.Errorf("job %s: %w: %w", r.keys.Job, ErrTaken, err)
-	}
-	if err != nil {
-		return fmt.Errorf("job %s: log: %w", r.keys.Job, err)
-	}
-	r.head = head
-	for _, e := range events {
-		if r.state, err = fold(r.state, e); err != nil {
-			return fmt.Errorf("BUG: job %s: %w", r.keys.Job, err)
-		}
-	}
-	if r.cfg.Observe != nil {
-		r.cfg.Observe(r.state)
-	}
+	r.keepProbe(ctx)
 	return nil
 }
 
@@ -298,17 +304,16 @@ func (r *runner) recallProbe(ctx context.Context) error {
 	}
 	p, ok, err := r.cfg.Probes.Load(ctx)
 	if err != nil || !ok {
-		return err
+		return nil //nolint:nilerr // What cannot be recalled is measured.
 	}
 	return r.append(ctx, Event{Probed: &Probed{Probe: p, Cached: true}})
 }
 
 // keepProbe remembers a probe that has just been measured.
-func (r *runner) keepProbe(ctx context.Context) error {
-	if r.cfg.Probes == nil || r.state.Probe == nil || r.state.Resources != nil {
-		return nil
+func (r *runner) keepProbe(ctx context.Context) {
+	if r.cfg.Probes != nil && r.state.Probe != nil && r.state.Resources == nil {
+		_ = r.cfg.Probes.Save(ctx, *r.state.Probe) // the next job measures again
 	}
-	return r.cfg.Probes.Save(ctx, *r.state.Probe)
 }
 
 // adopt stores the numerics plan where workers read it, then notes the plan.
@@ -329,65 +334,6 @@ func (r *runner) adopt(ctx context.Context, p Planned) error {
 	return r.append(ctx, Event{Planned: &p})
 }
 
-func (r *runner) deploy(ctx context.Context, d deploy) error {
-	err := r.cfg.Platform.Deploy(ctx, platform.Package{
-		Name:    r.pkg,
-		Init:    r.cfg.Init,
-		Actions: []platform.Action{{Name: d.name, Memory: d.memory, Timeout: d.timeout}},
-	})
-	if errors.Is(err, platform.ErrRefused) || errors.Is(err, platform.ErrUnauthorised) {
-		return r.append(ctx, Event{Finished: &Finished{Status: job.Failed, Error: err.Error()}})
-	}
-	if err != nil {
-		return fmt.Errorf("job %s: deploy: %w", r.keys.Job, err)
-	}
-	return r.append(ctx, Event{Deployed: &Deployed{Action: d.name}})
-}
-
-// start invokes an attempt that is in the log already.
-func (r *runner) start(ctx context.Context, i Invoked) error {
-	params, err := json.Marshal(i.Task)
-	if err != nil {
-		return fmt.Errorf("job %s: attempt %d: %w", r.keys.Job, i.Attempt, err)
-	}
-	r.inFlight++
-	go func() {
-		r.ended <- attempt(ctx, r.cfg.Platform, platform.Call{Package: r.pkg, Action: i.Action, Params: params}, i.Attempt)
-	}()
-	return nil
-}
-
-// attempt makes one invocation and waits for its outcome.
-func attempt(ctx context.Context, p platform.Platform, call platform.Call, number int) Ended {
-	id, err := p.Invoke(ctx, call)
-	if err != nil {
-		return Ended{Attempt: number, Kind: platform.KindOf(err), Message: "invoke: " + err.Error()}
-	}
-	out, err := p.Await(ctx, id)
-	if err != nil {
-		return Ended{Attempt: number, Kind: platform.KindOf(err), Message: "await: " + err.Error()}
-	}
-	e := Ended{Attempt: number, Kind: out.Kind, Message: out.Message, Usage: out.Usage}
-	if out.Kind != platform.Success && out.Kind != platform.ApplicationError {
-		return e
-	}
-	var result job.TaskResult
-	if err := json.Unmarshal(out.Result, &result); err != nil {
-		e.Kind, e.Message = platform.Lost, "the worker's answer is no task result: "+err.Error()
-		return e
-	}
-	e.Result = &result
-	if result.Error != "" {
-		e.Kind, e.Message = platform.ApplicationError, result.Error
-	}
-	if result.Probe != nil && out.Usage.Peak > 0 {
-		// The platform also sees what belongs to the container but not to the
-		// process.
-		result.Probe.Package = max(result.Probe.Package, out.Usage.Peak-result.Probe.Held)
-	}
-	return e
-}
-
 func (r *runner) publish(ctx context.Context) error {
 	s := r.state
 	if err := copyModel(ctx, r.cfg.Store, s.keys().Final(), s.Digest); err != nil {
@@ -402,92 +348,4 @@ func (r *runner) publish(ctx context.Context) error {
 		return err
 	}
 	return r.append(ctx, Event{Published: &Published{Digest: s.Digest}})
-}
-
-// peaks samples the store's and the controller's memory.
-func (r *runner) peaks(ctx context.Context) (inStore, controller job.Bytes) {
-	if size, err := r.cfg.Store.Size(ctx, r.keys.Scratch()); err == nil {
-		r.storePeak = max(r.storePeak, size)
-	}
-	if r.cfg.ControllerPeak != nil {
-		controller = r.cfg.ControllerPeak()
-	}
-	return r.storePeak, controller
-}
-
-// sweep deletes states that nothing will read again.
-func (r *runner) sweep(ctx context.Context) error {
-	obsolete := r.state.Obsolete[r.swept:]
-	if len(obsolete) == 0 {
-		return nil
-	}
-	r.peaks(ctx)
-	if err := r.cfg.Store.Delete(ctx, obsolete...); err != nil {
-		return fmt.Errorf("job %s: sweep: %w", r.keys.Job, err)
-	}
-	r.swept = len(r.state.Obsolete)
-	return nil
-}
-
-// settle removes the job's actions, which ends all attempts, and returns how
-// they ended.
-func (r *runner) settle(ctx context.Context) ([]Event, error) {
-	if r.settled {
-		return nil, nil
-	}
-	r.settled = true
-	err := r.cfg.Platform.Remove(ctx, r.pkg)
-	if err != nil {
-		err = fmt.Errorf("job %s: remove its actions: %w", r.keys.Job, err)
-		r.stop()
-	}
-	var events []Event
-	for r.inFlight > 0 {
-		select {
-		case e := <-r.ended:
-			r.inFlight--
-			events = append(events, Event{Ended: &e})
-		case <-ctx.Done():
-			// Waiting ends at once, what an attempt used stays unknown.
-			r.stop()
-			ctx = context.WithoutCancel(ctx)
-		}
-	}
-	return events, err
-}
-
-// finish frees the platform and the store, and logs how an interrupted job
-// ended. It works although ctx may be done.
-func (r *runner) finish(ctx context.Context, cause error) (job.Record, error) {
-	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-	defer cancel()
-	err := cause
-	if ctx.Err() != nil && r.state.Created != nil && !errors.Is(cause, ErrTaken) {
-		err = nil // a consequence of the interruption
-	}
-	events, removeErr := r.settle(cleanup)
-	err = errors.Join(err, removeErr)
-	if err == nil && r.state.Created != nil && r.state.Finished == nil {
-		inStore, controller := r.peaks(cleanup)
-		events = append(events, Event{Finished: &Finished{
-			Status: job.Cancelled, Error: "interrupted", StorePeak: inStore, ControllerPeak: controller,
-		}})
-		err = r.append(cleanup, events...)
-	}
-	if r.state.Finished != nil {
-		err = errors.Join(err, r.clear(cleanup))
-	}
-	return r.state.Record(), err
-}
-
-// clear deletes the job's scratch objects.
-func (r *runner) clear(ctx context.Context) error {
-	keys, err := r.cfg.Store.List(ctx, r.keys.Scratch())
-	if err != nil {
-		return fmt.Errorf("job %s: clear: %w", r.keys.Job, err)
-	}
-	if err := r.cfg.Store.Delete(ctx, keys...); err != nil {
-		return fmt.Errorf("job %s: clear: %w", r.keys.Job, err)
-	}
-	return nil
 }

@@ -30,9 +30,12 @@ func Named(name string, in Shape, classes int) (Spec, error) {
 	switch name {
 	case "cnn":
 		s.Layers = []Layer{
-			{Kind: KindConv2D, Filters: 32, Kernel: 3}, {Kind: KindReLU}, {Kind: KindMaxPool, Pool: 2},
+			{Kind: KindConv2D, Filters: 32, Kernel: 3},
+			{Kind: KindReLU},
+			{Kind: KindMaxPool, Pool: 2},
 			{Kind: KindFlatten},
-			{Kind: KindDense, Units: 64}, {Kind: KindReLU},
+			{Kind: KindDense, Units: 64},
+			{Kind: KindReLU},
 			{Kind: KindDense, Units: classes},
 		}
 	case "cnn-deep":
@@ -51,8 +54,10 @@ func Named(name string, in Shape, classes int) (Spec, error) {
 	case "mlp":
 		s.Layers = []Layer{
 			{Kind: KindFlatten},
-			{Kind: KindDense, Units: 128}, {Kind: KindReLU},
-			{Kind: KindDense, Units: 64}, {Kind: KindReLU},
+			{Kind: KindDense, Units: 128},
+			{Kind: KindReLU},
+			{Kind: KindDense, Units: 64},
+			{Kind: KindReLU},
 			{Kind: KindDense, Units: classes},
 		}
 	default:

@@ -16,7 +16,7 @@ var ErrModel = errors.New("model does not fit")
 
 const (
 	// defaultReplicas, with the outer optimizer below, equals sequential
-	// training on the thesis's data sets (docs/adr on averaging).
+	// training on the thesis's data sets (docs/adr/0010).
 	defaultReplicas = 4
 	// batchSpread is the most that replicas times local batch may be, in
 	// sequential batches, without a price in accuracy.
@@ -92,7 +92,7 @@ func divide(spec job.Spec, records int) (replicas, localBatch int) {
 	for {
 		localBatch = spec.LocalBatch
 		if localBatch == 0 {
-			localBatch = max(1, min(spec.Batch, spec.Batch*batchSpread/replicas))
+			localBatch = spreadBatch(spec, replicas)
 			if replicas > 1 {
 				for localBatch/2 >= minLocalBatch && stepsPerEpoch(records, replicas, localBatch)*spec.Epochs < minReplicaSteps {
 					localBatch /= 2
@@ -105,6 +105,11 @@ func divide(spec job.Spec, records int) (replicas, localBatch int) {
 		}
 		replicas /= 2
 	}
+}
+
+// spreadBatch is the largest local batch without a price in accuracy.
+func spreadBatch(spec job.Spec, replicas int) int {
+	return max(1, min(spec.Batch, spec.Batch*batchSpread/replicas))
 }
 
 // stepsPerEpoch is the number of batches of the largest replica.
@@ -131,4 +136,33 @@ func rounds(spec job.Spec, n job.Numerics) (steps int, outer job.Nesterov, err e
 		return steps, plain, nil
 	}
 	return steps, job.Nesterov{LearningRate: outerRate, Momentum: outerMomentum}, nil
+}
+
+// explainNumerics says where the data set made the planner depart from what it
+// takes for a large one. What the user fixed needs no explanation.
+func explainNumerics(spec job.Spec, n job.Numerics) (lines []string) {
+	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	if spec.Replicas == 0 && n.Replicas < defaultReplicas {
+		if n.Steps >= minReplicaSteps {
+			say("replicas: %d rather than %d, so that each takes at least %d steps.", n.Replicas, defaultReplicas, minReplicaSteps)
+		} else {
+			say("replicas: %d rather than %d, because the data set gives only %d steps.", n.Replicas, defaultReplicas, n.Steps)
+		}
+	}
+	if spec.LocalBatch == 0 && n.LocalBatch < spec.Batch {
+		spread := spreadBatch(spec, n.Replicas)
+		switch {
+		case n.LocalBatch == spread:
+			say("local batch: %d of %d, so that %d replicas together stay at %d sequential batches.",
+				n.LocalBatch, spec.Batch, n.Replicas, batchSpread)
+		case n.Steps >= minReplicaSteps:
+			say("local batch: %d of %d, so that each replica takes at least %d steps.", n.LocalBatch, spec.Batch, minReplicaSteps)
+		default:
+			say("local batch: %d of %d, for as many steps as the data set gives: %d.", n.LocalBatch, spec.Batch, n.Steps)
+		}
+	}
+	if spec.Rounds > 0 && n.Rounds() != spec.Rounds {
+		say("rounds: %d rather than %d, since all rounds have the same number of steps: %d.", n.Rounds(), spec.Rounds, n.RoundSteps)
+	}
+	return lines
 }

@@ -25,12 +25,9 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 	next := r
 	next.Revision++
 	next.Roles = maps.Clone(r.Roles)
-	grown := (r.Memory * growthUp / growthDown).CeilTo(max(limits.MemoryStep, 1))
-	if limits.MemoryMax > 0 {
-		grown = min(grown, limits.MemoryMax)
-	}
-	if limits.PoolMemory > 0 {
-		grown = min(grown, limits.PoolMemory)
+	grown := CeilMemory(r.Memory/growthDown*growthUp, limits)
+	if largest := LargestMemory(limits); largest > 0 {
+		grown = min(grown, largest)
 	}
 	switch {
 	case spec.Memory > 0:
@@ -38,7 +35,7 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 			"%s ran out of memory in the %v that --memory fixes; raise it or leave it out", role, spec.Memory)}
 	case grown <= r.Memory:
 		return r, &Infeasible{"memory", int64(r.Memory) + 1, int64(r.Memory), fmt.Sprintf(
-			"%s ran out of memory in %v, the most that the platform allows; take a smaller --local-batch", role, r.Memory)}
+			"%s ran out of memory in %v, the most that the platform allows; %s", role, r.Memory, lessMemory(role))}
 	}
 	estimate := next.Roles[role]
 	estimate.Safety += max(0, r.Memory-estimate.Total()) + 1
@@ -46,7 +43,6 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 	next.Memory = grown
 	next.Explanation = nil
 	containers(&next, spec, limits, r.Containers)
-	next.Containers = min(next.Containers, r.Containers)
 	next.Explanation = append(next.Explanation, fmt.Sprintf("memory: %s ran out of %v, so %v now.", role, r.Memory, grown))
 	return next, nil
 }

@@ -48,6 +48,10 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 	if err != nil {
 		return job.Resources{}, err
 	}
+	if n.Replicas < 1 || n.LocalBatch < 1 || n.RoundSteps < 1 || n.StepsPerEpoch < 1 {
+		return job.Resources{}, fmt.Errorf("plan: numerics of %d replicas, local batch %d, rounds of %d steps: %w",
+			n.Replicas, n.LocalBatch, n.RoundSteps, job.ErrSpec)
+	}
 	train, flops, err := trainEstimate(n, m, probe)
 	if err != nil {
 		return job.Resources{}, err
@@ -64,6 +68,7 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 	parallel := min(r.Containers, max(limits.Processors, 1), n.Replicas)
 	waves := float64(n.Replicas) / float64(parallel)
 	step := rate(flops.Forward+flops.Backward, probe.FLOPS)
+	r.Explanation = append(r.Explanation, explainNumerics(spec, n)...)
 	r.Seconds += float64(n.Steps)*step*waves + float64(n.Rounds())*callSeconds*(waves+1)
 	return r, nil
 }
@@ -84,13 +89,16 @@ func Infer(spec job.Spec, d job.Dataset, modelSpec []byte, limits job.Limits, pr
 	if err != nil {
 		return job.Resources{}, err
 	}
-	return r, fit(&r, spec, limits, want)
+	return r, fit(&r, spec, limits, r.InferPieces)
 }
 
 // evaluation starts a plan with what every job needs: running the model over
 // the test part in pieces of whole shards, and merging the counts.
 func evaluation(spec job.Spec, d job.Dataset, m model, limits job.Limits, probe job.Probe, want int) (job.Resources, error) {
-	batch := max(1, min(inferBatch, d.Test))
+	if d.Test < 1 || d.ShardRecords < 1 {
+		return job.Resources{}, fmt.Errorf("data set %s has no test records: %w", d.Name, job.ErrSpec)
+	}
+	batch := min(inferBatch, d.Test)
 	infer, flops, err := inferEstimate(d, m, batch, probe)
 	if err != nil {
 		return job.Resources{}, err
@@ -132,18 +140,48 @@ func Check(spec job.Spec, limits job.Limits) error {
 }
 
 func checkTimeout(timeout time.Duration, limits job.Limits) error {
-	if timeout < limits.TimeoutMin || limits.TimeoutMax > 0 && timeout > limits.TimeoutMax {
+	switch {
+	case timeout < limits.TimeoutMin:
+		return &Infeasible{"timeout", int64(timeout), int64(limits.TimeoutMin), fmt.Sprintf(
+			"a timeout of %v is less than the platform's %v (short by %v); change --timeout",
+			timeout, limits.TimeoutMin, limits.TimeoutMin-timeout)}
+	case limits.TimeoutMax > 0 && timeout > limits.TimeoutMax:
 		return &Infeasible{"timeout", int64(timeout), int64(limits.TimeoutMax), fmt.Sprintf(
-			"a timeout of %v is outside the platform's %v to %v; change --timeout", timeout, limits.TimeoutMin, limits.TimeoutMax)}
+			"a timeout of %v is more than the platform's %v (short by %v); change --timeout",
+			timeout, limits.TimeoutMax, timeout-limits.TimeoutMax)}
 	}
 	return nil
 }
 
+// memoryStep is what memory is a multiple of.
+func memoryStep(limits job.Limits) job.Bytes {
+	return cmp.Or(max(limits.MemoryStep, 0), job.MB)
+}
+
+// CeilMemory is the smallest memory of an action that is not below b.
+func CeilMemory(b job.Bytes, limits job.Limits) job.Bytes {
+	return b.CeilTo(memoryStep(limits))
+}
+
+// LargestMemory is the largest memory that a container can have, 0 where the
+// platform has no bound.
+func LargestMemory(limits job.Limits) job.Bytes {
+	largest := limits.MemoryMax
+	if pool := limits.PoolMemory; pool > 0 && (largest <= 0 || pool < largest) {
+		largest = pool
+	}
+	return floorMemory(largest, limits)
+}
+
+func floorMemory(b job.Bytes, limits job.Limits) job.Bytes {
+	step := memoryStep(limits)
+	return b / step * step
+}
+
 // fit chooses memory, time limit and containers within limits.
 func fit(r *job.Resources, spec job.Spec, limits job.Limits, want int) error {
-	step := max(limits.MemoryStep, 1)
 	role, need := largest(r.Roles)
-	r.Memory = max(need, limits.MemoryMin).CeilTo(step)
+	r.Memory = CeilMemory(max(need, limits.MemoryMin), limits)
 	if spec.Memory > 0 {
 		if err := fixedMemory(spec.Memory, role, need, limits); err != nil {
 			return err
@@ -151,21 +189,19 @@ func fit(r *job.Resources, spec job.Spec, limits job.Limits, want int) error {
 		r.Memory = spec.Memory
 	}
 	if limits.MemoryMax > 0 && r.Memory > limits.MemoryMax {
-		return &Infeasible{"memory", int64(need), int64(limits.MemoryMax), fmt.Sprintf(
-			"%s needs %v of memory, the platform allows %v (short by %v); take a smaller --local-batch or a platform with larger actions",
-			role, need, limits.MemoryMax, need-limits.MemoryMax)}
+		return &Infeasible{"memory", int64(r.Memory), int64(limits.MemoryMax), fmt.Sprintf(
+			"%s needs %v of memory, the platform allows %v (short by %v); %s",
+			role, r.Memory, limits.MemoryMax, r.Memory-limits.MemoryMax, lessMemory(role))}
 	}
 	if limits.PoolMemory > 0 && r.Memory > limits.PoolMemory {
-		return &Infeasible{"pool memory", int64(r.Memory), int64(limits.PoolMemory), fmt.Sprintf(
-			"a container of %v does not fit into the pool's %v (short by %v); raise --pool-memory",
-			r.Memory, limits.PoolMemory, r.Memory-limits.PoolMemory)}
+		return poolShort(r.Memory, limits)
 	}
 	r.Timeout = cmp.Or(spec.Timeout, limits.TimeoutDefault)
 	if err := checkTimeout(r.Timeout, limits); err != nil {
 		return err
 	}
 	r.Budget = r.Timeout / budgetShare
-	containers(r, spec, limits, want)
+	containers(r, spec, limits, max(want, r.InferPieces))
 
 	binds := fmt.Sprintf("%s is the largest and needs %v", role, need)
 	switch {
@@ -178,15 +214,36 @@ func fit(r *job.Resources, spec job.Spec, limits job.Limits, want int) error {
 	return nil
 }
 
+// lessMemory says what the user can do about a role that needs too much.
+func lessMemory(role job.Role) string {
+	if role == job.RoleTrain {
+		return "take a smaller --local-batch or a platform with larger actions"
+	}
+	return "take a smaller model or a platform with larger actions"
+}
+
+func poolShort(memory job.Bytes, limits job.Limits) error {
+	return &Infeasible{"pool memory", int64(memory), int64(limits.PoolMemory), fmt.Sprintf(
+		"a container of %v does not fit into the pool's %v (short by %v); raise --pool-memory",
+		memory, limits.PoolMemory, memory-limits.PoolMemory)}
+}
+
 // fixedMemory checks the memory that a user asked for.
 func fixedMemory(memory job.Bytes, role job.Role, need job.Bytes, limits job.Limits) error {
-	switch {
-	case memory < limits.MemoryMin || limits.MemoryMax > 0 && memory > limits.MemoryMax:
+	switch step := memoryStep(limits); {
+	case memory < limits.MemoryMin:
+		return &Infeasible{"memory", int64(limits.MemoryMin), int64(memory), fmt.Sprintf(
+			"%v of memory is less than the platform's smallest action of %v (short by %v); change --memory",
+			memory, limits.MemoryMin, limits.MemoryMin-memory)}
+	case limits.MemoryMax > 0 && memory > limits.MemoryMax:
 		return &Infeasible{"memory", int64(memory), int64(limits.MemoryMax), fmt.Sprintf(
-			"%v of memory is outside the platform's %v to %v; change --memory", memory, limits.MemoryMin, limits.MemoryMax)}
-	case limits.MemoryStep > 0 && memory%limits.MemoryStep != 0:
-		return &Infeasible{"memory", int64(memory), int64(limits.MemoryStep), fmt.Sprintf(
-			"%v of memory is not a multiple of the platform's step of %v; change --memory", memory, limits.MemoryStep)}
+			"%v of memory is more than the platform's largest action of %v (short by %v); change --memory",
+			memory, limits.MemoryMax, memory-limits.MemoryMax)}
+	case limits.PoolMemory > 0 && memory > limits.PoolMemory:
+		return poolShort(memory, limits)
+	case memory%step != 0:
+		return &Infeasible{"memory", int64(memory), int64(step), fmt.Sprintf(
+			"%v of memory is not a multiple of the platform's step of %v; change --memory", memory, step)}
 	case memory < need:
 		return &Infeasible{"memory", int64(need), int64(memory), fmt.Sprintf(
 			"%s needs %v of memory, --memory gives %v (short by %v); raise it or leave it out", role, need, memory, need-memory)}
@@ -194,10 +251,11 @@ func fixedMemory(memory job.Bytes, role job.Role, need job.Bytes, limits job.Lim
 	return nil
 }
 
+// containers sets how many there are at once, at most want.
 func containers(r *job.Resources, spec job.Spec, limits job.Limits, want int) {
-	r.Containers = max(want, r.InferPieces, 1)
+	r.Containers = max(want, 1)
 	reason := "one for each replica"
-	if r.Containers > want {
+	if _, training := r.Roles[job.RoleTrain]; !training {
 		reason = "one for each piece of the test part"
 	}
 	bound := func(most int, why string) {
@@ -217,7 +275,8 @@ func containers(r *job.Resources, spec job.Spec, limits job.Limits, want int) {
 // equals.
 func largest(roles map[job.Role]job.Estimate) (role job.Role, need job.Bytes) {
 	for _, name := range slices.Sorted(maps.Keys(roles)) {
-		if total := roles[name].Total(); total > need {
+		// A probe comes before the plan: it has its own action or none.
+		if total := roles[name].Total(); name != job.RoleProbe && total > need {
 			role, need = name, total
 		}
 	}

@@ -51,7 +51,8 @@ type Platform interface {
 	Invoke(ctx context.Context, call Call) (Activation, error)
 
 	// Await returns the activation's outcome once it has one. It may be called
-	// several times and gives the same answer until Remove. Cancelling ctx
+	// several times and gives the same answer until Remove, or until newer
+	// outcomes have pushed it out: platforms keep thousands. Cancelling ctx
 	// leaves the activation running. ErrNotFound for an unknown id.
 	Await(ctx context.Context, id Activation) (Outcome, error)
 
@@ -105,7 +106,9 @@ type Kind string
 const (
 	// Success: the worker answered with a result.
 	Success Kind = "success"
-	// ApplicationError: the worker answered with an error; the container lives.
+	// ApplicationError: the worker answered, and the answer is an error, or is
+	// none that the action interface allows; asking again gives the same. The
+	// container lives unless its answer broke the action interface.
 	ApplicationError Kind = "application_error"
 	// OutOfMemory: the container was killed for exceeding its memory limit.
 	OutOfMemory Kind = "out_of_memory"

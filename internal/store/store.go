@@ -132,6 +132,14 @@ type Store interface {
 	Close() error
 }
 
+// Idler is the ability of a client to keep nothing while it is not in use.
+type Idler interface {
+	// Idle releases what the client holds for speed alone (temporary files,
+	// connections); the next call takes it again. Calls in progress are not
+	// disturbed: then nothing is released. Idempotent.
+	Idle()
+}
+
 // Head names a position in a log: the sequence number of the last entry and
 // its chained hash. The zero Head stands before the first entry.
 type Head struct {

@@ -54,9 +54,9 @@ func (w *Worker) infer(ctx context.Context, task job.Task) (result job.TaskResul
 		return result, err
 	}
 	d := *task.Dataset
-	if task.ShardFrom < 0 || task.ShardTo <= task.ShardFrom || task.ShardTo > d.Shards(job.TestPart) || task.Batch < 1 {
-		return result, fmt.Errorf("%w: test shards %d to %d of %d, batch %d",
-			errTask, task.ShardFrom, task.ShardTo, d.Shards(job.TestPart), task.Batch)
+	if task.Piece < 0 || task.ShardFrom < 0 || task.ShardTo <= task.ShardFrom || task.ShardTo > d.Shards(job.TestPart) || task.Batch < 1 {
+		return result, fmt.Errorf("%w: piece %d, test shards %d to %d of %d, batch %d",
+			errTask, task.Piece, task.ShardFrom, task.ShardTo, d.Shards(job.TestPart), task.Batch)
 	}
 	instance, arena, err := w.loadModel(ctx, task.Model, d, task.Batch)
 	if err != nil {
@@ -195,6 +195,7 @@ func (w *Worker) evaluate(ctx context.Context, task job.Task) (job.TaskResult, e
 			result.LossSum += loss
 		}
 		result.Records += c.Records
+		w.cfg.Collect()
 	}
 	if result.Records != task.Dataset.Test {
 		return job.TaskResult{}, fmt.Errorf("evaluate %s: %d records were counted; the test part has %d",

@@ -24,8 +24,10 @@ func populate() {
 		return
 	}
 	for line := range strings.Lines(string(maps)) {
+		// "low-high rwxp offset device inode    path": the path may hold spaces.
 		fields := strings.Fields(line)
-		if len(fields) != 6 || fields[5] != self || fields[1][0] != 'r' || fields[1][1] == 'w' {
+		if len(fields) < 6 || !strings.HasSuffix(strings.TrimSuffix(line, "\n"), " "+self) ||
+			fields[1][0] != 'r' || fields[1][1] == 'w' {
 			continue
 		}
 		low, high, ok := strings.Cut(fields[0], "-")

@@ -79,7 +79,7 @@ func (w *Worker) probe(ctx context.Context, task job.Task) (result job.TaskResul
 
 // probeData is the shape of the data set that a probe makes up.
 var probeData = job.Dataset{
-	Name: "probe", Height: 8, Width: 8, Channels: 1, Classes: 10, Scale: 1.0 / 256,
+	Name: "probe", Digest: "probe", Height: 8, Width: 8, Channels: 1, Classes: 10, Scale: 1.0 / 256,
 	Train: 64, Test: 64, ShardRecords: 64,
 }
 
@@ -140,7 +140,7 @@ func (w *Worker) measureSteps(ctx context.Context) (flops float64, err error) {
 // measureStore returns the rate at which an object goes to the store and back,
 // in bytes a second.
 func (w *Worker) measureStore(ctx context.Context, id job.ID) (rate float64, err error) {
-	key := job.Keys{Job: id}.Scratch() + "probe/" + strings.ToLower(rand.Text())
+	key := probeKey(id) + "object"
 	block := make([]byte, pageBytes)
 	began := time.Now()
 	if _, err := w.store.PutIfAbsent(ctx, key, func(out io.Writer) error {
@@ -165,13 +165,20 @@ func (w *Worker) measureStore(ctx context.Context, id job.ID) (rate float64, err
 	return 2 * probeObjectBytes / time.Since(began).Seconds(), nil
 }
 
+// probeKey starts the keys of what one probe, or one rehearsal of it, puts into
+// the job's scratch space.
+func probeKey(id job.ID) string {
+	return job.Keys{Job: id}.Scratch() + "probe/" + strings.ToLower(rand.Text()) + "/"
+}
+
 // rehearse carries out a whole job of two replicas and two rounds on made-up
 // data, and removes what it left in the store.
 func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
-	name := strings.ToLower(rand.Text())[:8]
-	rehearsal := job.ID(fmt.Sprintf("%.*s-%s", job.MaxIDLength-len(name)-1, id, name))
+	own := scratch{Store: w.store, prefix: probeKey(id)}
+	defer func() { err = errors.Join(err, own.clear(context.WithoutCancel(ctx))) }()
+	w = &Worker{cfg: w.cfg, store: own}
+	const rehearsal = job.ID("rehearsal")
 	d := probeData
-	d.Digest = "probe-" + name
 	spec, err := probeModel()
 	if err != nil {
 		return err
@@ -189,7 +196,6 @@ func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
 		return err
 	}
 	keys := job.Keys{Job: rehearsal, Plan: digest}
-	defer func() { err = errors.Join(err, w.remove(context.WithoutCancel(ctx), keys.Scratch(), d)) }()
 	if err := w.putProbeData(ctx, keys, n); err != nil {
 		return err
 	}
@@ -208,7 +214,7 @@ func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
 		if _, err := w.Do(ctx, t); err != nil {
 			return err
 		}
-		runtime.GC()
+		w.cfg.Collect()
 	}
 	return nil
 }
@@ -235,17 +241,8 @@ func (w *Worker) putProbeData(ctx context.Context, keys job.Keys, n job.Numerics
 	return err
 }
 
-func (w *Worker) remove(ctx context.Context, scratch string, d job.Dataset) error {
-	keys, err := w.store.List(ctx, scratch)
-	if err != nil {
-		return err
-	}
-	keys = append(keys, d.ShardKey(job.TrainPart, 0), d.ShardKey(job.TestPart, 0))
-	return w.store.Delete(ctx, keys...)
-}
-
-// takeMemory takes and touches n bytes, a megabyte at a time, and keeps them to
-// the end of the call.
+// takeMemory takes and touches n bytes, a megabyte at a time, and holds them all
+// at once before it lets go.
 func takeMemory(ctx context.Context, n job.Bytes) error {
 	var held [][]byte
 	for taken := job.Bytes(0); taken < n; taken += job.MB {
@@ -258,7 +255,7 @@ func takeMemory(ctx context.Context, n job.Bytes) error {
 		}
 		held = append(held, block)
 	}
-	clear(held)
+	runtime.KeepAlive(held)
 	return nil
 }
 
@@ -272,17 +269,12 @@ func takeTime(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// Version is the version of this program: that of its module, or of the commit
-// it was built from.
+// Version is the version of this program's module; that of a build from a
+// checkout names the commit.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return info.Main.Version + "+" + s.Value[:min(12, len(s.Value))]
-		}
 	}
 	return info.Main.Version
 }

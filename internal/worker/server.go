@@ -9,11 +9,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
 	"strconv"
 	"sync"
 
 	"disdel/internal/job"
+	"disdel/internal/nn"
 	"disdel/internal/nn/kernel"
 	"disdel/internal/store"
 	"disdel/internal/store/dir"
@@ -33,6 +33,11 @@ const maxRequestBytes = 2 << 20
 type Config struct {
 	// Stdout and Stderr get the end-of-call sentinels. Default: discarded.
 	Stdout, Stderr io.Writer
+	// Collect frees what lies on the heap unused. It is called after each object
+	// of the store that leaves garbage behind: the heap of a worker is so small
+	// that a collection takes no time, while the collector by itself would let it
+	// grow by more than a plan knows of. Default: that is left to the collector.
+	Collect func()
 	// Kernels computes. Default: the best set for this processor.
 	Kernels kernel.Set
 	// Open opens the store. Default: [OpenStore].
@@ -55,6 +60,9 @@ func New(cfg Config) *Worker {
 	if cfg.Stderr == nil {
 		cfg.Stderr = io.Discard
 	}
+	if cfg.Collect == nil {
+		cfg.Collect = func() {}
+	}
 	if cfg.Kernels.Name == "" {
 		cfg.Kernels = kernel.Generic()
 	}
@@ -70,7 +78,7 @@ func OpenStore(ctx context.Context, url string) (store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if scheme != "dir" {
+	if scheme != store.SchemeDir {
 		return nil, fmt.Errorf("store %s: this worker knows dir:// only", url)
 	}
 	return dir.Open(ctx, path)
@@ -149,21 +157,22 @@ func (w *Worker) handleRun(rw http.ResponseWriter, r *http.Request) {
 	}
 	result, err := w.Do(r.Context(), task)
 	if err != nil {
-		result.Error, result.Reason = err.Error(), reasonOf(err)
+		// Half a result would only mislead.
+		result = job.TaskResult{Error: err.Error(), Reason: reasonOf(err)}
+	}
+	if idler, ok := w.store.(store.Idler); ok {
+		idler.Idle()
 	}
 	w.answer(rw, http.StatusOK, result)
 	// While the platform reads the answer: what one call left on the heap must
 	// not add to what the next one needs.
 	if http.NewResponseController(rw).Flush() == nil {
-		runtime.GC()
+		w.cfg.Collect()
 	}
 }
 
 // errTask is wrapped by errors about tasks that make no sense to this worker.
 var errTask = errors.New("bad task")
-
-// errNonFinite is wrapped when training diverged.
-var errNonFinite = errors.New("the loss is not finite")
 
 // Do carries out one task on the opened store. An error says which object or
 // step it is about.
@@ -191,7 +200,7 @@ func reasonOf(err error) job.Reason {
 	switch {
 	case errors.Is(err, errTask):
 		return job.BadTask
-	case errors.Is(err, errNonFinite):
+	case errors.Is(err, nn.ErrNonFinite):
 		return job.NonFinite
 	default:
 		return job.StoreFailed

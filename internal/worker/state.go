@@ -201,6 +201,9 @@ func checkTensors(have []safetensors.Info, groups []group) error {
 			i++
 		}
 	}
+	if i < len(have) {
+		return fmt.Errorf("%d tensors; want %d: %w", len(have), i, safetensors.ErrFormat)
+	}
 	return nil
 }
 
@@ -210,7 +213,19 @@ func (s *state) readGroup(flat []float32) error {
 	s.groups = s.groups[1:]
 	for _, p := range g.params {
 		if err := s.reader.ReadNext(flat[p.Offset : p.Offset+p.Len]); err != nil {
-			return fmt.Errorf("state %s: %s%s: %w", s.key, g.prefix, p.Name, err)
+			return fmt.Errorf("%s: %s%s: %w", s.key, g.prefix, p.Name, err)
+		}
+	}
+	return nil
+}
+
+// skipGroup passes over the next group of tensors.
+func (s *state) skipGroup() error {
+	g := s.groups[0]
+	s.groups = s.groups[1:]
+	for _, p := range g.params {
+		if err := s.reader.Skip(); err != nil {
+			return fmt.Errorf("%s: %s%s: %w", s.key, g.prefix, p.Name, err)
 		}
 	}
 	return nil
@@ -219,7 +234,7 @@ func (s *state) readGroup(flat []float32) error {
 // finish checks that nothing follows, which also verifies the object's end.
 func (s *state) finish() error {
 	if err := s.reader.Finish(); err != nil {
-		return fmt.Errorf("state %s: %w", s.key, err)
+		return fmt.Errorf("%s: %w", s.key, err)
 	}
 	return nil
 }

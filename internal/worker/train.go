@@ -83,7 +83,12 @@ func (w *Worker) restore(ctx context.Context, t *training, task job.Task, instan
 			return err
 		}
 	}
-	return nil
+	for len(s.groups) > 0 {
+		if err := s.skipGroup(); err != nil {
+			return err
+		}
+	}
+	return s.finish()
 }
 
 func (w *Worker) steps(ctx context.Context, t *training, task job.Task, instance *nn.Instance) (job.TaskResult, error) {
@@ -138,10 +143,10 @@ func (w *Worker) steps(ctx context.Context, t *training, task job.Task, instance
 
 func stepError(err error, task job.Task, step int, n job.Numerics) error {
 	if errors.Is(err, nn.ErrNonFinite) {
-		return fmt.Errorf("%w in step %d (epoch %d) of replica %d: lower the learning rate from %g; %w",
-			errNonFinite, step, step/n.StepsPerEpoch, task.Replica, n.Local.LearningRate, err)
+		return fmt.Errorf("training diverged in step %d (epoch %d) of replica %d: lower the learning rate from %g: %w",
+			step+1, step/n.StepsPerEpoch+1, task.Replica, n.Local.LearningRate, err)
 	}
-	return fmt.Errorf("step %d of replica %d: %w", step, task.Replica, err)
+	return fmt.Errorf("step %d of replica %d: %w", step+1, task.Replica, err)
 }
 
 // loader reads pieces of a data set's part from the store.
@@ -152,7 +157,10 @@ func (w *Worker) loader(d job.Dataset, part job.Part) shard.LoadFunc {
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, object.Close()) }()
+		defer func() {
+			err = errors.Join(err, object.Close())
+			w.cfg.Collect()
+		}()
 		reader, err := shard.NewReader(object)
 		if err != nil {
 			return fmt.Errorf("shard %s: %w", key, err)

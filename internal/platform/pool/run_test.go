@@ -291,8 +291,8 @@ func TestRunStart(t *testing.T) {
 func TestRunThrottlesAndForgets(t *testing.T) {
 	bubble(t, Config{Concurrency: 3, RecordMax: 4}, &fakeDriver{}, func(t *testing.T, p *Pool) {
 		var ids []platform.Activation
-		for range 3 {
-			ids = append(ids, start(t, p, fakeParams{Takes: time.Second}))
+		for i := range 3 {
+			ids = append(ids, start(t, p, fakeParams{Takes: time.Duration(i+1) * time.Second}))
 		}
 		_, err := p.Invoke(t.Context(), platform.Call{Package: "p", Action: "a"})
 		if !errors.Is(err, platform.ErrThrottled) || platform.KindOf(err) != platform.Throttled {

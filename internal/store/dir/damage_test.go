@@ -115,7 +115,7 @@ func victims(t *testing.T) (s *Store, files map[string]func() ([]byte, error)) {
 		},
 		"logs/jobs/7/x@/00000002": func() ([]byte, error) {
 			if _, err := s.Append(ctx, "jobs/7/x", two, nil); !errors.Is(err, store.ErrCorrupt) {
-				return nil, fmt.Errorf("append behind a damaged entry: %v", err)
+				return nil, fmt.Errorf("append behind a damaged entry: %w", err)
 			}
 			return payloads(one)
 		},

@@ -45,7 +45,10 @@ type Store struct {
 	scratch *scratch // made by the first write
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store = (*Store)(nil)
+	_ store.Idler = (*Store)(nil)
+)
 
 // Open opens the store in the folder at path, an absolute path. A missing or
 // empty folder becomes a store. One that holds anything else, or a store of a
@@ -195,4 +198,20 @@ func (s *Store) Close() error {
 		s.scratch = nil
 	}
 	return nil
+}
+
+// Idle implements store.Idler: without a write in progress this client leaves
+// nothing in the folder, so that it can be killed without a trace.
+func (s *Store) Idle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.scratch == nil {
+		return
+	}
+	entries, err := os.ReadDir(s.scratch.folder)
+	if err != nil || len(entries) > 1 {
+		return
+	}
+	s.scratch.close()
+	s.scratch = nil
 }

@@ -57,14 +57,14 @@ func openScratch(root string) (*scratch, error) {
 			return nil, err
 		}
 		if err = flock(lock, syscall.LOCK_EX); err != nil {
-			lock.Close()
+			_ = lock.Close()
 			return nil, err
 		}
 		// A sweep may have held the lock first and removed it.
 		if _, err = os.Lstat(lock.Name()); err == nil {
 			return &scratch{folder: folder, lock: lock}, nil
 		}
-		lock.Close()
+		_ = lock.Close()
 	}
 	return nil, err
 }
@@ -84,7 +84,7 @@ func flock(file *os.File, how int) error {
 // close removes the folder and all in it, the lock last.
 func (c *scratch) close() {
 	removeScratch(c.folder)
-	c.lock.Close()
+	_ = c.lock.Close()
 }
 
 func removeScratch(folder string) {
@@ -122,7 +122,7 @@ func (s *Store) createTemp() (*os.File, error) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		s.scratch.lock.Close()
+		_ = s.scratch.lock.Close()
 		s.scratch = nil
 	}
 	return nil, err
@@ -139,8 +139,8 @@ func (s *Store) writeTemp(ctx context.Context, k kind, name string, sync bool, w
 	complete := false
 	defer func() { // Also when write panics.
 		if !complete {
-			file.Close()
-			os.Remove(file.Name())
+			_ = file.Close()
+			_ = os.Remove(file.Name())
 		}
 	}()
 	frames := newFrameWriter(ctx, file, k, name)

@@ -84,7 +84,7 @@ func (c Config) validate() error {
 const (
 	// fdVariable tells the child the number of its socket.
 	fdVariable = "DISDEL_WORKER_FD"
-	// ownerVariable marks workers with their owner, so that one that outlived it
-	// can be found.
+	// ownerVariable marks workers with their owner and a text of their own, so
+	// that what outlived either can be found.
 	ownerVariable = "DISDEL_WORKER_OWNER"
 )

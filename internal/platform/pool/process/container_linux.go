@@ -4,6 +4,7 @@ package process
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -35,6 +36,8 @@ type process struct {
 	// the process above it.
 	watching bool
 	overrun  atomic.Bool
+	// tag is in the environment of the process and of what it starts.
+	tag string
 
 	mu      sync.Mutex // guards what follows, and the process against its reaping
 	reaped  bool
@@ -74,7 +77,8 @@ func (d *Driver) startIn(g group, limit job.Bytes) (_ *process, err error) {
 	}
 	defer writer.Close()
 
-	command, env := g.wrap(d.cfg.Command, append(slices.Clone(d.cfg.Env), fdVariable+"=3", ownerVariable+"="+ownerText()))
+	tag := ownerText() + "-" + rand.Text()
+	command, env := g.wrap(d.cfg.Command, append(slices.Clone(d.cfg.Env), fdVariable+"=3", ownerVariable+"="+tag))
 	var pid int
 	err = g.spawn(func(attr *syscall.SysProcAttr) error {
 		// Descriptors that this process was given without close-on-exec are not
@@ -97,7 +101,7 @@ func (d *Driver) startIn(g group, limit job.Bytes) (_ *process, err error) {
 
 	c := &process{
 		cfg: d.cfg, pid: pid, group: g, output: output, done: make(chan struct{}),
-		watching: d.limiter.name() == Watched,
+		watching: d.limiter.name() == Watched, tag: tag,
 	}
 	c.limit.Store(int64(limit))
 	connection := make(chan net.Conn, 1)
@@ -244,6 +248,10 @@ func (c *process) wait() {
 	// While the process is a zombie its number, also as a process group, is ours.
 	_ = syscall.Kill(-c.pid, syscall.SIGKILL)
 	c.group.killAll()
+	if c.watching {
+		// Without a group this is how to find what left the process group too.
+		sweepProcesses(c.pid, func(tag string) bool { return tag == c.tag })
+	}
 	var status syscall.WaitStatus
 	for {
 		if _, err := syscall.Wait4(c.pid, &status, 0, nil); err != syscall.EINTR {

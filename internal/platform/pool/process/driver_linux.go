@@ -53,7 +53,7 @@ func open(ctx context.Context, cfg Config) (*Driver, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	sweepProcesses()
+	sweepProcesses(0, ownerDead)
 	return d, nil
 }
 

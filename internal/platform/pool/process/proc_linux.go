@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -174,32 +173,63 @@ func threadCount(pid int) int {
 	return len(entries)
 }
 
-// sweepProcesses kills workers whose owner is dead. The kernel does that when
-// the owner dies; this is for what escaped it.
-func sweepProcesses() {
-	environments, err := filepath.Glob("/proc/[0-9]*/environ")
+// sweepProcesses kills the workers, and what they started, whose tag is ours.
+// Processes numbered up to after are passed over unless the numbers have begun
+// again since: looking at every process takes long.
+func sweepProcesses(after int, ours func(tag string) bool) {
+	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return
 	}
-	for _, path := range environments {
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil || pid == os.Getpid() {
+	if newestProcess() < after {
+		after = 0
+	}
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		path := "/proc/" + entry.Name() + "/environ"
+		if err != nil || pid <= after || pid == os.Getpid() || !tagged(path, ours) {
 			continue
 		}
-		killIf(pid, func() bool {
-			environment, err := os.ReadFile(path)
-			if err != nil {
-				return false
-			}
-			for _, variable := range bytes.Split(environment, []byte{0}) {
-				if text, ok := strings.CutPrefix(string(variable), ownerVariable+"="); ok {
-					o, _, ok := parseOwner(text)
-					return ok && o.dead()
-				}
-			}
-			return false
-		})
+		killIf(pid, func() bool { return tagged(path, ours) })
 	}
+}
+
+// newestProcess returns the number that was given last; 0 when unknown.
+func newestProcess() int {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	fields := bytes.Fields(text)
+	if len(fields) == 0 {
+		return 0
+	}
+	pid, err := strconv.Atoi(string(fields[len(fields)-1]))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+// tagged reports whether a process, given by its environment, has such a tag.
+func tagged(path string, ours func(tag string) bool) bool {
+	environment, err := os.ReadFile(path) // most are other users' and cannot be read
+	if err != nil {
+		return false
+	}
+	for variable := range bytes.SplitSeq(environment, []byte{0}) {
+		if tag, ok := strings.CutPrefix(string(variable), ownerVariable+"="); ok {
+			return ours(tag)
+		}
+	}
+	return false
+}
+
+// ownerDead reports whether a tag's owner is certainly dead. The kernel kills
+// workers when their owner dies; this is to find what escaped it.
+func ownerDead(tag string) bool {
+	o, _, ok := parseOwner(tag)
+	return ok && o.dead()
 }
 
 // killIf kills the process if it is what it should be. It is held by a

@@ -108,7 +108,7 @@ func (g *scopeGroup) wrap(command, env []string) ([]string, []string) {
 	return append([]string{
 		g.run, "--user", "--scope", "--quiet", "--unit=" + g.unit,
 		"--property=MemoryMax=" + strconv.FormatInt(int64(g.limit), 10),
-		"--property=MemorySwapMax=0", "--property=OOMPolicy=kill", "--",
+		"--property=MemorySwapMax=0", "--",
 	}, command...), append(env, g.bus...)
 }
 

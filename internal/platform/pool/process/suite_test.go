@@ -24,8 +24,11 @@ import (
 var workerPath string
 
 func TestMain(m *testing.M) {
-	if os.Getenv(ownerVariable) != "" {
-		actAsOwner()
+	if os.Getenv(ownerRole) != "" {
+		if err := actAsOwner(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		return
 	}
 	directory, err := os.MkdirTemp("", "process-test-")

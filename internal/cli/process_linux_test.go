@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// running is a command that has been started and not yet ended.
+type running struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	stdout bytes.Buffer
+	stderr strings.Builder
+	lines  chan string // of stderr, closed at its end
+}
+
+func (d *desk) start(args ...string) *running {
+	d.t.Helper()
+	r := &running{t: d.t, cmd: d.command(args...), lines: make(chan string, 1000)}
+	r.cmd.Stdout = &r.stdout
+	stderr, err := r.cmd.StderrPipe()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if err := r.cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	go func() {
+		defer close(r.lines)
+		for scanner := bufio.NewScanner(stderr); scanner.Scan(); {
+			r.lines <- scanner.Text()
+		}
+	}()
+	return r
+}
+
+// until waits for a line on stderr.
+func (r *running) until(part string) {
+	r.t.Helper()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		select {
+		case line, ok := <-r.lines:
+			if !ok {
+				r.t.Fatalf("ended before it said %q: %s", part, &r.stderr)
+			}
+			fmt.Fprintln(&r.stderr, line)
+			if strings.Contains(line, part) {
+				return
+			}
+		case <-timer.C:
+			r.t.Fatalf("did not say %q within %v: %s", part, patience, &r.stderr)
+		}
+	}
+}
+
+// end waits for the command's end.
+func (r *running) end() outcome {
+	r.t.Helper()
+	for line := range r.lines {
+		fmt.Fprintln(&r.stderr, line)
+	}
+	_ = r.cmd.Wait() // the exit code says it all
+	return outcome{r.cmd.ProcessState.ExitCode(), r.stdout.String(), r.stderr.String()}
+}
+
+// workers lists the processes that a disdel started as containers and that have
+// not ended, by the mark in their environment.
+func workers(owner int) (pids []int) {
+	environments, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, path := range environments {
+		text, err := os.ReadFile(path)
+		pid, _ := strconv.Atoi(strings.Split(path, "/")[2])
+		if err == nil && pid != owner && slices.ContainsFunc(strings.Split(string(text), "\x00"), func(variable string) bool {
+			return strings.HasPrefix(variable, fmt.Sprintf("DISDEL_WORKER_OWNER=%d-", owner))
+		}) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// groups lists the memory groups that a disdel made.
+func groups(owner int) (paths []string) {
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, entry os.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && strings.HasPrefix(entry.Name(), fmt.Sprintf("disdel-%d-", owner)) {
+			paths = append(paths, path)
+		}
+		return nil
+	})
+	return paths
+}
+
+// promptly is within what time an interrupted command must have ended.
+const promptly = 3 * time.Second
+
+// TestInterrupted: Ctrl-C ends a job at once, without a trace, and says so.
+func TestInterrupted(t *testing.T) {
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		d := newDesk(t)
+		r := d.start("train", "digits", "--epochs", "2000", "--json")
+		r.until("training, round")
+		eventually(t, "a worker", func() bool { return len(workers(r.cmd.Process.Pid)) > 0 })
+		if err := r.cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		got := r.end().want(t, ExitInterrupted, "interrupted", "cancelled")
+		if took := time.Since(began); took > promptly {
+			t.Errorf("%v: ended after %v; want %v at most", signal, took, promptly)
+		}
+		record := got.object(t)
+		if status := field[string](t, record, "status"); status != "cancelled" {
+			t.Errorf("%v: the record says %s", signal, status)
+		}
+		nothingLeft(t, r.cmd.Process.Pid)
+		if left := d.scratch(); len(left) > 0 {
+			t.Errorf("%v: left %v in the store", signal, left)
+		}
+		jobs := field[[]any](t, d.run("jobs", "--json").want(t, ExitOK).object(t), "jobs")
+		if len(jobs) != 1 || field[string](t, jobs[0], "status") != "cancelled" || field[string](t, jobs[0], "job") != field[string](t, record, "job") {
+			t.Errorf("%v: jobs are %v", signal, jobs)
+		}
+	}
+}
+
+// nothingLeft looks for processes and groups. What a killed process was writing
+// stays in the store until it is old.
+func nothingLeft(t *testing.T, owner int) {
+	t.Helper()
+	if left := workers(owner); len(left) > 0 {
+		t.Errorf("left the processes %v", left)
+	}
+	if left := groups(owner); len(left) > 0 {
+		t.Errorf("left the groups %v", left)
+	}
+}
+
+// age makes everything in a folder look as if it had been written long ago.
+func age(t *testing.T, folder string) {
+	t.Helper()
+	then := time.Now().Add(-48 * time.Hour)
+	if err := filepath.WalkDir(folder, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Chtimes(path, then, then)
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestKilled: when disdel itself is killed its workers die with it, and the next
+// command sweeps what it left.
+func TestKilled(t *testing.T) {
+	d := newDesk(t)
+	d.run("train", "digits", "--epochs", "1").want(t, ExitOK)
+	r := d.start("train", "digits", "--epochs", "2000")
+	r.until("training, round")
+	pid := r.cmd.Process.Pid
+	eventually(t, "a worker", func() bool { return len(workers(pid)) > 0 })
+	if err := r.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.end()
+	eventually(t, "the death of the workers", func() bool { return len(workers(pid)) == 0 })
+	age(t, filepath.Join(d.store(), "tmp"))
+	got := d.exec("infer", "digits", "--json").want(t, ExitOK).object(t)
+	if accuracy := field[float64](t, got, "accuracy"); accuracy <= 0.5 {
+		t.Errorf("accuracy %v", accuracy)
+	}
+	nothingLeft(t, pid)
+	if left, err := filepath.Glob(filepath.Join(d.store(), "tmp", "*")); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// TestSameModel: the model is the same, bit for bit, on one container and on
+// four, with a limit that is only watched, with disdel as its own worker, and
+// when a worker is killed on the way.
+func TestSameModel(t *testing.T) {
+	train := []string{"train", "digits", "--workers", "4", "--epochs", "8", "--json"}
+	digest := func(t *testing.T, d *desk, o outcome) string {
+		t.Helper()
+		return field[string](t, o.want(t, ExitOK).object(t), "model", "digest")
+	}
+	first := newDesk(t)
+	want := digest(t, first, first.exec(append(train, "--containers", "1")...))
+	for name, args := range map[string][]string{
+		"four containers": {"--containers", "4"},
+		"watched":         {"--enforcement", "watched"},
+	} {
+		d := newDesk(t)
+		if got := digest(t, d, d.exec(append(train, args...)...)); got != want {
+			t.Errorf("%s: model %s; want %s", name, got, want)
+		}
+	}
+
+	d := newDesk(t)
+	d.program = filepath.Join(alone, "disdel")
+	own := d.exec(train...).want(t, ExitOK, "there is no disdel-worker beside this program", "go build ./cmd/...")
+	if got := digest(t, d, own); got != want {
+		t.Errorf("its own worker: model %s; want %s", got, want)
+	}
+
+	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			d := newDesk(t)
+			r := d.start(append(train, "--containers", "4")...)
+			r.until("training, round")
+			pid := r.cmd.Process.Pid
+			endOneWorker(t, d, pid, signal)
+			got := r.end().want(t, ExitOK)
+			if model := digest(t, d, got); model != want {
+				t.Errorf("model %s; want %s", model, want)
+			}
+			if failed := field[float64](t, got.object(t), "metrics", "failed_containers"); failed != 1 {
+				t.Errorf("%v failed containers; want 1", failed)
+			}
+			nothingLeft(t, pid)
+		})
+	}
+}
+
+// endOneWorker ends a worker that certainly has a call: it is stopped first, and
+// when its job stands still because of that, the job waits for its answer.
+func endOneWorker(t *testing.T, d *desk, owner int, signal syscall.Signal) {
+	t.Helper()
+	eventually(t, "four workers", func() bool { return len(workers(owner)) >= 4 })
+	victim := workers(owner)[0]
+	if err := syscall.Kill(victim, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	const stillTicks = 100 // of eventually
+	entries, still := 0, 0
+	eventually(t, "the job to wait for the stopped worker", func() bool {
+		n := len(d.files("logs/jobs"))
+		if n != entries {
+			entries, still = n, 0
+		}
+		still++
+		return still > stillTicks
+	})
+	for _, s := range []syscall.Signal{signal, syscall.SIGCONT} {
+		if err := syscall.Kill(victim, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestConcurrent: two programs share a store without getting in each other's
+// way.
+func TestConcurrent(t *testing.T) {
+	d := newDesk(t)
+	args := []string{"train", "digits", "--epochs", "1", "--json"}
+	a, b := d.start(args...), d.start(args...)
+	one, two := a.end().want(t, ExitOK).object(t), b.end().want(t, ExitOK).object(t)
+	if x, y := field[string](t, one, "model", "digest"), field[string](t, two, "model", "digest"); x != y {
+		t.Errorf("models %s and %s", x, y)
+	}
+	var listed struct{ Jobs []json.RawMessage }
+	if err := json.Unmarshal([]byte(d.run("jobs", "--json").want(t, ExitOK).stdout), &listed); err != nil || len(listed.Jobs) != 2 {
+		t.Errorf("%d jobs, %v; want 2", len(listed.Jobs), err)
+	}
+	if left := d.scratch(); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
