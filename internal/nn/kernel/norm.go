@@ -36,8 +36,8 @@ func (g Norm) ForwardScratch() int64 {
 // BackwardScratch returns the float32 values of scratch that NormBackward needs.
 func (g Norm) BackwardScratch() int64 { return 3 * int64(g.C) }
 
-// lanes is how many channels are summed at once: those of one cache line.
-const lanes = 16
+// normLanes is how many channels are summed at once: those of one cache line.
+const normLanes = 16
 
 // NormStatistics writes the mean and the variance [C] of each channel of
 // x [n, H, W, C]. The variance is the mean squared distance from the mean,
@@ -45,9 +45,9 @@ const lanes = 16
 func NormStatistics(g Norm, n int, x, mean, variance []float32) {
 	x = x[:n*g.H*g.W*g.C]
 	count := float64(n * g.H * g.W)
-	for c := 0; c < g.C; c += lanes {
-		var sum, square [lanes]float64
-		wide := min(lanes, g.C-c)
+	for c := 0; c < g.C; c += normLanes {
+		var sum, square [normLanes]float64
+		wide := min(normLanes, g.C-c)
 		for i := c; i < len(x); i += g.C {
 			for j, v := range x[i:][:wide] {
 				sum[j] += float64(v)
@@ -123,9 +123,9 @@ func NormBackward(g Norm, n int, x, mean, variance, gamma []float32, arg []uint8
 	// dx = scale * (dy - shift - (x - mean) * slope)
 	scale, shift, slope := scratch[:g.C], scratch[g.C:][:g.C], scratch[2*g.C:][:g.C]
 	count := float64(n * g.H * g.W)
-	for c := 0; c < g.C; c += lanes {
-		var sum, product [lanes]float64 // of dy, of dy * (x - mean)
-		wide := min(lanes, g.C-c)
+	for c := 0; c < g.C; c += normLanes {
+		var sum, product [normLanes]float64 // of dy, of dy * (x - mean)
+		wide := min(normLanes, g.C-c)
 		normSums(g, n, c, wide, x, mean, arg, dy, &sum, &product)
 		for j := range wide {
 			inverse := g.inverse(variance[c+j])
@@ -174,9 +174,9 @@ func NormBackward(g Norm, n int, x, mean, variance, gamma []float32, arg []uint8
 
 // normSums adds up, for wide channels from c on, the gradients dy and their
 // products with x - mean. Of a pooled input only the maxima have a gradient.
-func normSums(g Norm, n, c, wide int, x, mean []float32, arg []uint8, dy []float32, sum, product *[lanes]float64) {
+func normSums(g Norm, n, c, wide int, x, mean []float32, arg []uint8, dy []float32, sum, product *[normLanes]float64) {
 	outH, outW := g.Out()
-	var center [lanes]float64
+	var center [normLanes]float64
 	for j := range wide {
 		center[j] = float64(mean[c+j])
 	}
