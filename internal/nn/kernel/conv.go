@@ -126,7 +126,7 @@ func (c *convGradient) pixel(corner int, d, db []float32) {
 	for f, v := range d {
 		if v != 0 {
 			db[f] += v
-			c.add(part{corner, 0, c.rows, c.cols}, f, v)
+			c.add(overlap{corner, 0, c.rows, c.cols}, f, v)
 		}
 	}
 }
@@ -139,7 +139,7 @@ func (c *convGradient) pooled(corner, pool int, d []float32, arg []uint8, db []f
 		if v != 0 {
 			db[f] += v
 			a := int(arg[f])
-			c.add(part{corner + a/pool*c.down + a%pool*c.right, 0, c.rows, c.cols}, f, v)
+			c.add(overlap{corner + a/pool*c.down + a%pool*c.right, 0, c.rows, c.cols}, f, v)
 		}
 	}
 }
@@ -161,18 +161,18 @@ func (c *convGradient) padded(g Conv, oy, ox, at int, d []float32, arg []uint8, 
 		top, left := y*g.stride()-g.Pad.Top, x*g.stride()-g.Pad.Left
 		lo, hi := max(0, -top), min(g.K, g.H-top)
 		from, to := max(0, -left), min(g.K, g.W-left)
-		c.add(part{(top+lo)*c.row + (left+from)*g.C, lo*c.cols + from*g.C, hi - lo, (to - from) * g.C}, f, v)
+		c.add(overlap{(top+lo)*c.row + (left+from)*g.C, lo*c.cols + from*g.C, hi - lo, (to - from) * g.C}, f, v)
 	}
 }
 
-// part is the part of a window that lies in x.
-type part struct {
+// overlap is the part of a window that lies in x.
+type overlap struct {
 	x, w       int // where it starts in x and in the filter's weights
 	rows, cols int // its rows, and the values of each
 }
 
 // add adds the gradient v of filter f's output, whose window is p.
-func (c *convGradient) add(p part, f int, v float32) {
+func (c *convGradient) add(p overlap, f int, v float32) {
 	size := c.rows * c.cols
 	dw := c.dw[f*size:][:size]
 	at, to := p.x, p.w

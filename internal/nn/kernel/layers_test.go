@@ -49,7 +49,7 @@ func naiveConv(g Conv, n int, x, w, bias []float32) (y []float32, h, width int) 
 	return y, h, width
 }
 
-func TestConvOrder(t *testing.T) {
+func TestGenericConvOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	for range 1000 {
 		g := randomConv(r)
