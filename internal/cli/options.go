@@ -25,10 +25,11 @@ func (o *options) trainFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	o.spec.Kind, o.spec.Model = job.Train, job.DefaultModel
 	o.spec.Epochs, o.spec.Batch = job.DefaultEpochs, job.DefaultBatch
-	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "model: cnn (the thesis's) or mlp")
+	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "model: cnn (the thesis's), cnn-deep or mlp")
 	f.Var(countValue{&o.spec.Epochs}, "epochs", "passes over the training part")
 	f.Var(countValue{&o.spec.Batch}, "batch", "batch size of a sequential run, in records")
-	f.Float64Var(&o.spec.LearningRate, "lr", job.DefaultLearningRate, "learning rate of Adam")
+	f.StringVar(&o.spec.Optimizer, "optimizer", job.DefaultOptimizer, "what each replica learns with: adam, adamw or sgd")
+	f.Var(rateValue{&o.spec.LearningRate}, "lr", "learning rate of the optimizer (default: 0.001, for sgd 0.01)")
 	f.Uint64Var(&o.spec.Seed, "seed", job.DefaultSeed, "seed of weights and shuffles")
 	f.Var(countValue{&o.spec.Replicas}, "workers", "number of replicas that learn at once (default: planned)")
 	f.Var(countValue{&o.spec.LocalBatch}, "local-batch", "batch size of one replica (default: planned)")

@@ -39,6 +39,7 @@ it starts one container to do so.`,
 		Args: oneDataset,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.spec.Dataset = args[0]
+			o.spec = o.spec.WithDefaults()
 			state, err := a.makePlan(cmd.Context(), o)
 			if err == nil && state.Finished != nil && state.Finished.Status != job.Succeeded {
 				err = errors.New(state.Finished.Error)

@@ -24,6 +24,7 @@ of containers and whatever fails on the way.`,
 		Args: oneDataset,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.spec.Dataset = args[0]
+			o.spec = o.spec.WithDefaults()
 			_, err := a.runJob(cmd.Context(), o)
 			return err
 		},

@@ -41,7 +41,7 @@ func TestClaim_DefaultDivision(t *testing.T) {
 	if n.Replicas != 4 || n.LocalBatch != 64 || n.RoundSteps != 20 || n.Outer != (job.Nesterov{LearningRate: 0.7, Momentum: 0.9}) {
 		t.Errorf("%d replicas of local batch %d, H %d, outer %+v", n.Replicas, n.LocalBatch, n.RoundSteps, n.Outer)
 	}
-	if n.Local != (job.Adam{LearningRate: 1e-3, Beta1: 0.9, Beta2: 0.999, Epsilon: n.Local.Epsilon}) || n.Local.Epsilon <= 0 {
+	if n.Local != (job.Optimizer{Kind: "adam", LearningRate: 1e-3, Beta1: 0.9, Beta2: 0.999, Epsilon: n.Local.Epsilon}) || n.Local.Epsilon <= 0 {
 		t.Errorf("local optimizer %+v", n.Local)
 	}
 }

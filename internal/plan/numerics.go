@@ -55,7 +55,10 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 
 	replicas, localBatch := divide(spec, data.Train)
 	perEpoch := stepsPerEpoch(data.Train, replicas, localBatch)
-	adam := nn.Adam(spec.LearningRate)
+	optimizer, err := nn.ParseOptimizer(spec.Optimizer, spec.LearningRate)
+	if err != nil {
+		return job.Numerics{}, fmt.Errorf("%w: %w", job.ErrSpec, err)
+	}
 	n := job.Numerics{
 		Version:       job.NumericsVersion,
 		KernelSet:     kernelSet,
@@ -68,12 +71,7 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 		Replicas:      replicas,
 		StepsPerEpoch: perEpoch,
 		Steps:         perEpoch * spec.Epochs,
-		Local: job.Adam{
-			LearningRate: adam.LearningRate,
-			Beta1:        adam.Beta1,
-			Beta2:        adam.Beta2,
-			Epsilon:      adam.Epsilon,
-		},
+		Local:         job.Optimizer(optimizer),
 	}
 	n.RoundSteps, n.Outer, err = rounds(spec, n)
 	if err != nil {

@@ -61,7 +61,7 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 		return job.Resources{}, err
 	}
 	r.Roles[job.RoleTrain] = train
-	r.Roles[job.RoleAverage] = averageEstimate(m, probe)
+	r.Roles[job.RoleAverage] = averageEstimate(n, m, probe)
 	if err := fit(&r, spec, limits, n.Replicas); err != nil {
 		return job.Resources{}, err
 	}

@@ -183,7 +183,7 @@ func Plan(w io.Writer, n *job.Numerics, r job.Resources) error {
 		t.row("replicas", fmt.Sprintf("%d, local batch %d (batch %d)", n.Replicas, n.LocalBatch, n.Batch))
 		t.row("steps", fmt.Sprintf("%d of each replica (%s of %d), averaged every %d: %s",
 			n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, n.RoundSteps, count(n.Rounds(), "round")))
-		t.row("local", fmt.Sprintf("Adam, learning rate %g, moments averaged with the weights", n.Local.LearningRate))
+		t.row("local", fmt.Sprintf("%s, learning rate %g, moments averaged with the weights", optimizerName(n.Local.Kind), n.Local.LearningRate))
 		outer := fmt.Sprintf("Nesterov on the averaged change, rate %g, momentum %g", n.Outer.LearningRate, n.Outer.Momentum)
 		if n.Outer.Momentum == 0 {
 			outer = "none: weights are averaged as they are"
@@ -343,6 +343,19 @@ func Digest(d string) string {
 		return d[:digestDigits]
 	}
 	return d
+}
+
+// optimizerName is how people write the name of an optimizer.
+func optimizerName(kind string) string {
+	switch kind {
+	case "adam":
+		return "Adam"
+	case "adamw":
+		return "AdamW"
+	case "sgd":
+		return "SGD"
+	}
+	return kind
 }
 
 func percent(fraction float64) string { return fmt.Sprintf("%.2f %%", 100*fraction) }

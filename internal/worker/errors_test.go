@@ -26,7 +26,7 @@ func (x *world) otherState(meta map[string]string, prefixes ...string) []byte {
 	x.t.Helper()
 	var all []safetensors.Tensor
 	for _, prefix := range prefixes {
-		all = append(all, tensors(tinyModel.Params(), prefix, make([]float32, tinyModel.ParamCount()))...)
+		all = append(all, group{prefix, tinyModel.Params()}.tensors(make([]float32, tinyModel.ParamCount()))...)
 	}
 	var out bytes.Buffer
 	if err := safetensors.Write(&out, meta, all); err != nil {
@@ -103,7 +103,7 @@ func TestErrors(t *testing.T) {
 		{"state in another order", average, func(x *world) {
 			step6 := map[string]string{metaNumerics: x.keys.Plan, metaStep: "6"}
 			x.replace(x.keys.Replica(1, 6), x.otherState(step6, prefixM, "", prefixV))
-		}, job.StoreFailed, []string{"tensor 0 is adam_m."}},
+		}, job.StoreFailed, []string{"tensor 0 is m."}},
 		{"a replica's state is missing", average, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Replica(1, 6)) }, job.StoreFailed, []string{"replica/0001/000000006"}},
 		{"the last average is missing", average, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Global(3)) }, job.StoreFailed, []string{"global/000000003"}},
 
@@ -342,7 +342,7 @@ func TestInfer_NotFinite(t *testing.T) {
 		weights[i] = 1e38
 	}
 	x.put("m", func(out io.Writer) error {
-		return safetensors.Write(out, map[string]string{metaModel: string(deepModel())}, tensors(spec.Params(), "", weights))
+		return safetensors.Write(out, map[string]string{metaModel: string(deepModel())}, group{"", spec.Params()}.tensors(weights))
 	})
 	_, err = x.w.Do(t.Context(), job.Task{Role: job.RoleInfer, Job: worldJob, Dataset: &tiny, Model: "m", ShardTo: 2, Batch: 4})
 	if err == nil || reasonOf(err) != job.NonFinite || !strings.Contains(err.Error(), "tiny shard 0") {

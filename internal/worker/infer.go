@@ -138,8 +138,8 @@ func (w *Worker) loadModel(ctx context.Context, key string, d job.Dataset, batch
 		return nil, nil, fmt.Errorf("%w: model %s takes %v and knows %d classes; %s has %dx%dx%d and %d",
 			errTask, key, in, spec.Classes, d.Name, d.Height, d.Width, d.Channels, d.Classes)
 	}
-	params := spec.Params()
-	if err := checkTensors(header.Tensors, params, ""); err != nil {
+	groups := []group{{"", spec.Params()}}
+	if err := checkTensors(header.Tensors, groups); err != nil {
 		return nil, nil, fmt.Errorf("model %s: %w", key, err)
 	}
 	program, err := nn.Compile(spec, nn.Config{Batch: batch})
@@ -152,7 +152,7 @@ func (w *Worker) loadModel(ctx context.Context, key string, d job.Dataset, batch
 	}
 	instance, err := program.Bind(arena.Bytes(), w.cfg.Kernels)
 	if err == nil {
-		s := state{key: key, reader: reader, params: params}
+		s := state{key: key, reader: reader, groups: groups}
 		if err = s.readGroup(instance.Weights()); err == nil {
 			err = s.finish()
 		}

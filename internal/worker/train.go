@@ -6,12 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"disdel/internal/data/shard"
 	"disdel/internal/job"
 	"disdel/internal/nn"
+	"disdel/internal/nn/safetensors"
 )
 
 // train takes a replica's steps From to To, which lie in one round, and stores
@@ -27,9 +27,7 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 		return result, fmt.Errorf("%w: replica %d, steps %d to %d; the plan has %d replicas and this round ends at step %d",
 			errTask, task.Replica, task.From, task.To, n.Replicas, roundEnd)
 	}
-	optimizer := nn.Adam(n.Local.LearningRate)
-	optimizer.Beta1, optimizer.Beta2, optimizer.Epsilon = n.Local.Beta1, n.Local.Beta2, n.Local.Epsilon
-	program, err := nn.Compile(t.model, nn.Config{Batch: n.LocalBatch, Train: true, Optimizer: optimizer})
+	program, err := nn.Compile(t.model, nn.Config{Batch: n.LocalBatch, Train: true, Optimizer: t.optimizer})
 	if err != nil {
 		return result, fmt.Errorf("%w: %w", errTask, err)
 	}
@@ -48,11 +46,18 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 	if result, err = w.steps(ctx, t, task, instance); err != nil {
 		return result, err
 	}
+	var all []safetensors.Tensor
+	for g, flat := range held(instance) {
+		all = append(all, t.groups()[g].tensors(flat)...)
+	}
+	return result, w.putTensors(ctx, t.keys.Replica(task.Replica, result.Step), t.stateMeta(result.Step), all)
+}
+
+// held returns the vectors of an instance that training.groups describes.
+func held(instance *nn.Instance) [][]float32 {
 	m, v := instance.Moments()
-	return result, w.putTensors(ctx, t.keys.Replica(task.Replica, result.Step), t.stateMeta(result.Step), slices.Concat(
-		tensors(t.params, "", instance.Weights()),
-		tensors(t.params, prefixM, m),
-		tensors(t.params, prefixV, v)))
+	all := [][]float32{instance.Weights(), m, v}
+	return all[:1+instance.Program().Config().Optimizer.Moments()]
 }
 
 // restore brings an instance to the state at task.From: the seed's at step 0,
@@ -62,24 +67,23 @@ func (w *Worker) restore(ctx context.Context, t *training, task job.Task, instan
 		instance.Init(t.plan.Seed)
 		return nil
 	}
-	prefixes := []string{"", prefixM, prefixV}
+	groups := t.groups()
 	key := t.keys.Replica(task.Replica, task.From)
 	if task.From%t.plan.RoundSteps == 0 {
 		key = t.keys.Global(task.From)
-		prefixes = append(prefixes, prefixOuter)
+		groups = append(groups, t.outer())
 	}
-	s, err := w.openState(ctx, t, key, task.From, prefixes...)
+	s, err := w.openState(ctx, t, key, task.From, groups)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	m, v := instance.Moments()
-	for _, group := range [][]float32{instance.Weights(), m, v} {
-		if err := s.readGroup(group); err != nil {
+	for _, flat := range held(instance) {
+		if err := s.readGroup(flat); err != nil {
 			return err
 		}
 	}
-	for range prefixes[3:] {
+	for len(s.groups) > 0 {
 		if err := s.skipGroup(); err != nil {
 			return err
 		}
@@ -117,7 +121,10 @@ func (w *Worker) steps(ctx context.Context, t *training, task job.Task, instance
 		}
 		if batch.Len() > 0 {
 			began := time.Now()
-			loss, err := instance.Step(batch.Pixels, batch.Labels, n.Dataset.Scale, loop.next+1)
+			loss, err := instance.Step(nn.StepInput{
+				Pixels: batch.Pixels, Labels: batch.Labels, Scale: n.Dataset.Scale,
+				Step: loop.next + 1, Seed: n.Seed, Replica: task.Replica,
+			})
 			if err != nil {
 				return job.TaskResult{}, stepError(err, task, loop.next, n)
 			}
