@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+
+	"disdel/internal/data"
+)
+
+// systemData is where packages of the system put data sets.
+const systemData = "/usr/share"
+
+// dataOptions says where data sets are looked for and kept.
+func (a *app) dataOptions(o *options) data.Options {
+	out := data.Options{
+		DataDir: o.dataDir, SystemDir: systemData, Offline: o.offline, Shape: o.shape,
+		Notice: func(text string) { fmt.Fprintln(a.stderr, "disdel:", text) },
+	}
+	if out.DataDir == "" {
+		out.DataDir = a.getenv(dataEnv)
+	}
+	if cache, err := a.userFolder(cacheHomeEnv, ".cache"); err == nil {
+		out.CacheDir = filepath.Join(cache, "datasets")
+	}
+	out.KerasDir = a.getenv(kerasEnv)
+	if home := a.getenv("HOME"); out.KerasDir == "" && filepath.IsAbs(home) {
+		out.KerasDir = filepath.Join(home, ".keras")
+	}
+	if !o.quiet {
+		d := &downloads{a: a}
+		out.Progress = d.show
+	}
+	return out
+}
+
+// downloads shows people how far a download is: a bar on a terminal, else a
+// line when a file begins, now and then, and when it is complete.
+type downloads struct {
+	a      *app
+	file   string
+	lastAt time.Time
+	bar    *progressbar.ProgressBar
+}
+
+func (d *downloads) show(file string, done, total int64) {
+	begins := file != d.file
+	d.file = file
+	if d.a.terminal && d.a.getenv("TERM") != "dumb" {
+		if begins {
+			d.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(d.a.stderr), progressbar.OptionSetWidth(30),
+				progressbar.OptionShowBytes(true), progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish(),
+				progressbar.OptionThrottle(50*time.Millisecond), progressbar.OptionSetDescription("downloading "+file))
+		}
+		_ = d.bar.Set64(done)
+		return
+	}
+	if begins || done == total || time.Since(d.lastAt) >= lineInterval {
+		d.lastAt = time.Now()
+		fmt.Fprintf(d.a.stderr, "disdel: downloading %s, %s of %s\n", file, megabytes(done), megabytes(total))
+	}
+}
+
+// megabytes is a size of a download, in millions of bytes as such are told.
+func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
