@@ -145,11 +145,9 @@ func (c *csvReader) line(line []byte) error {
 
 func (c *csvReader) comment(text string) error {
 	text, ok := strings.CutPrefix(text, "shape:")
+	// Once the table has begun its shape is known.
 	if !ok || c.shape != nil {
 		return nil
-	}
-	if c.columns != 0 {
-		return badf("the shape comes after the first line of the table")
 	}
 	s, err := ParseShape(strings.TrimSpace(text))
 	c.shape = &s

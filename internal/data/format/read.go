@@ -28,9 +28,13 @@ const (
 	trust      = 16
 )
 
-func badf(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", ErrFormat, fmt.Errorf(format, args...))
-}
+// formatError is an ErrFormat that says only what is wrong: where it is told,
+// it stands behind the name of a file.
+type formatError struct{ error }
+
+func (e formatError) Unwrap() []error { return []error{e.error, ErrFormat} }
+
+func badf(format string, args ...any) error { return formatError{fmt.Errorf(format, args...)} }
 
 // readError says what an error of a reader means: that the bytes end early or
 // are damaged is the file's fault, everything else is the machine's.
