@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"disdel/internal/data/format/formattest"
 )
 
 func TestIDX_ReadsWhatIsThere(t *testing.T) {
@@ -23,10 +25,10 @@ func TestIDX_ReadsWhatIsThere(t *testing.T) {
 		for _, d := range dims {
 			size *= d
 		}
-		file := makeIDX(dims, counting(size))
-		for name, in := range map[string][]byte{"plain": file, "gzip": gzipped(file)} {
+		file := formattest.IDX(dims, formattest.Counting(size))
+		for name, in := range map[string][]byte{"plain": file, "gzip": formattest.Gzip(file)} {
 			got, err := IDX(bytes.NewReader(in), int64(len(in)))
-			if err != nil || !slices.Equal(got.Dims, dims) || !bytes.Equal(got.Data, counting(size)) {
+			if err != nil || !slices.Equal(got.Dims, dims) || !bytes.Equal(got.Data, formattest.Counting(size)) {
 				t.Errorf("%s %v: %v, %v", name, dims, got, err)
 			}
 		}
@@ -39,7 +41,7 @@ func TestIDX_GrowsWithWhatIsThere(t *testing.T) {
 	for i := 0; i < len(data); i += 4096 {
 		data[i] = byte(i >> 12)
 	}
-	in := gzipped(makeIDX([]int{40, 1024, 1024}, data))
+	in := formattest.Gzip(formattest.IDX([]int{40, 1024, 1024}, data))
 	if int64(len(data)) <= believed(int64(len(in))) {
 		t.Fatal("the input does not compress well enough for this test")
 	}
@@ -55,13 +57,13 @@ func parseIDX(b []byte) error {
 }
 
 func TestIDX_IsStrict(t *testing.T) {
-	good := makeIDX([]int{2, 2}, counting(4))
+	good := formattest.IDX([]int{2, 2}, formattest.Counting(4))
 	everyCut(t, good, func(r io.Reader) error { _, err := IDX(r, int64(len(good))); return err })
-	everyCut(t, gzipped(good), func(r io.Reader) error { _, err := IDX(r, int64(len(good))); return err })
+	everyCut(t, formattest.Gzip(good), func(r io.Reader) error { _, err := IDX(r, int64(len(good))); return err })
 
 	float := bytes.Clone(good)
 	float[2] = 0x0d
-	damaged := gzipped(good)
+	damaged := formattest.Gzip(good)
 	damaged[len(damaged)-5] ^= 1 // the checksum
 	for _, c := range []struct {
 		name string
@@ -71,14 +73,14 @@ func TestIDX_IsStrict(t *testing.T) {
 		{"text", []byte("<html>"), `byte 0: it starts with 3c 68`},
 		{"floats", float, "byte 2: values of IDX type 0x0d"},
 		{"no dimensions", []byte{0, 0, 8, 0}, "byte 3: 0 dimensions"},
-		{"many dimensions", makeIDX([]int{1, 1, 1, 1, 1}, []byte{1}), "byte 3: 5 dimensions"},
+		{"many dimensions", formattest.IDX([]int{1, 1, 1, 1, 1}, []byte{1}), "byte 3: 5 dimensions"},
 		{"more", append(bytes.Clone(good), 0), "more bytes follow"},
-		{"lie", makeIDX([]int{1 << 20, 28, 28}, counting(100)), "the file ends early"},
-		{"lie in gzip", gzipped(makeIDX([]int{1 << 20, 28, 28}, counting(100))), "the file ends early"},
-		{"big lie", makeIDX([]int{math.MaxUint32, 28, 28}, nil), "byte 4: dimensions"},
-		{"huge lie", makeIDX([]int{math.MaxUint32, math.MaxUint32, math.MaxUint32, math.MaxUint32}, nil), "byte 4: dimensions"},
+		{"lie", formattest.IDX([]int{1 << 20, 28, 28}, formattest.Counting(100)), "the file ends early"},
+		{"lie in gzip", formattest.Gzip(formattest.IDX([]int{1 << 20, 28, 28}, formattest.Counting(100))), "the file ends early"},
+		{"big lie", formattest.IDX([]int{math.MaxUint32, 28, 28}, nil), "byte 4: dimensions"},
+		{"huge lie", formattest.IDX([]int{math.MaxUint32, math.MaxUint32, math.MaxUint32, math.MaxUint32}, nil), "byte 4: dimensions"},
 		{"gzip's checksum", damaged, "the file is damaged"},
-		{"after gzip", append(gzipped(good), 1, 2, 3), "the file"},
+		{"after gzip", append(formattest.Gzip(good), 1, 2, 3), "the file"},
 		{"no gzip", []byte{0x1f, 0x8b, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9}, "gzip header: the file is damaged"},
 	} {
 		refuse(t, c.name, c.in, c.text, parseIDX)
@@ -86,12 +88,12 @@ func TestIDX_IsStrict(t *testing.T) {
 }
 
 func FuzzIDX(f *testing.F) {
-	f.Add(makeIDX([]int{2, 2}, counting(4)))
-	f.Add(gzipped(makeIDX([]int{3}, counting(3))))
+	f.Add(formattest.IDX([]int{2, 2}, formattest.Counting(4)))
+	f.Add(formattest.Gzip(formattest.IDX([]int{3}, formattest.Counting(3))))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		got, err := IDX(bytes.NewReader(in), int64(len(in)))
 		onlyErrFormat(t, err)
-		if err == nil && in[0] == 0 && !bytes.Equal(makeIDX(got.Dims, got.Data), in) {
+		if err == nil && in[0] == 0 && !bytes.Equal(formattest.IDX(got.Dims, got.Data), in) {
 			t.Fatalf("read as %v", got)
 		}
 	})
@@ -109,7 +111,7 @@ func TestNPYBytes_BothIndexOrders(t *testing.T) {
 		if len(dims) > 1 {
 			shape = shape[:len(shape)-1]
 		}
-		c := counting(size)
+		c := formattest.Counting(size)
 		// The same values with the first index the fastest, by the definition.
 		fortran := make([]byte, size)
 		for at := range c {
@@ -121,7 +123,7 @@ func TestNPYBytes_BothIndexOrders(t *testing.T) {
 			}
 			fortran[to] = c[at]
 		}
-		for _, in := range [][]byte{makeNPY("|u1", false, shape, c), makeNPY("|u1", true, shape, fortran)} {
+		for _, in := range [][]byte{formattest.NPY("|u1", false, shape, c), formattest.NPY("|u1", true, shape, fortran)} {
 			got, err := NPYBytes(bytes.NewReader(in), int64(len(in)))
 			if err != nil || !slices.Equal(got.Dims, dims) || !bytes.Equal(got.Data, c) {
 				t.Fatalf("%v: %v, %v", dims, got, err)
@@ -144,24 +146,24 @@ func TestNPYInts_EveryWidth(t *testing.T) {
 		{">i8", be.AppendUint64(be.AppendUint64(nil, 7), math.MaxUint64), []int64{7, -1}},
 		{"<u8", le.AppendUint64(le.AppendUint64(nil, 7), math.MaxInt64), []int64{7, math.MaxInt64}},
 	} {
-		in := makeNPY(c.descr, false, "2,", c.data)
+		in := formattest.NPY(c.descr, false, "2,", c.data)
 		got, dims, err := NPYInts(bytes.NewReader(in), int64(len(in)))
 		if err != nil || !slices.Equal(got, c.want) || !slices.Equal(dims, []int{2}) {
 			t.Errorf("%s: %v %v, %v", c.descr, got, dims, err)
 		}
 	}
-	column := makeNPY("|u1", true, "3, 1", []byte{1, 2, 3})
+	column := formattest.NPY("|u1", true, "3, 1", []byte{1, 2, 3})
 	if got, dims, err := NPYInts(bytes.NewReader(column), 100); err != nil || !slices.Equal(got, []int64{1, 2, 3}) || len(dims) != 2 {
 		t.Errorf("a column in Fortran's order: %v %v, %v", got, dims, err)
 	}
 }
 
 func TestNPY_IsStrict(t *testing.T) {
-	good := makeNPY("|u1", false, "2, 2", counting(4))
+	good := formattest.NPY("|u1", false, "2, 2", formattest.Counting(4))
 	everyCut(t, good, func(r io.Reader) error { _, err := NPYBytes(r, int64(len(good))); return err })
 	version2 := append([]byte(npyMagic), 2, 0)
 	version2 = append(binary.LittleEndian.AppendUint32(version2, uint32(len(good)-4-10)), good[10:len(good)-4]...)
-	if err := parseNPYBytes(append(bytes.Clone(version2), counting(4)...)); err != nil {
+	if err := parseNPYBytes(append(bytes.Clone(version2), formattest.Counting(4)...)); err != nil {
 		t.Errorf("version 2: %v", err)
 	}
 	binary.LittleEndian.PutUint32(version2[8:], math.MaxUint32)
@@ -177,24 +179,24 @@ func TestNPY_IsStrict(t *testing.T) {
 		{"text", []byte("hello, world"), "byte 0: it starts with", parseNPYBytes},
 		{"version", version9, "byte 6: NPY version 9", parseNPYBytes},
 		{"long header", version2, "byte 8: an NPY header of 4294967295 bytes", parseNPYBytes},
-		{"float32 images", makeNPY("<f4", false, "2,", counting(8)), "values are float32, want uint8; bring values from 0..1 to 0..255", parseNPYBytes},
-		{"int64 images", makeNPY("<i8", false, "1,", counting(8)), "values are int64, want uint8; convert with .astype('uint8')", parseNPYBytes},
-		{"bool images", makeNPY("|b1", false, "1,", counting(1)), "values are bool", parseNPYBytes},
-		{"float labels", makeNPY("<f8", false, "1,", counting(8)), "values are float64, want whole numbers", parseNPYInts},
-		{"text labels", makeNPY("<U4", false, "1,", counting(16)), "values are U4", parseNPYInts},
-		{"wide labels", makeNPY("<i16", false, "1,", counting(16)), "values are int128", parseNPYInts},
-		{"unsigned labels", makeNPY("<u8", false, "1,", bytes.Repeat([]byte{255}, 8)), "value 0 is 18446744073709551615", parseNPYInts},
-		{"Fortran labels", makeNPY("|u1", true, "2, 2", counting(4)), "Fortran", parseNPYInts},
-		{"records", makeNPY("|V4', '", false, "1,", counting(4)), "byte 10: values of type '|V4'", parseNPYBytes},
-		{"pickles", makeNPY("|O", false, "1,", counting(4)), "values of type '|O'", parseNPYBytes},
-		{"no size", makeNPY("|u0", false, "1,", nil), "values of 0 bytes", parseNPYBytes},
-		{"negative", makeNPY("|u1", false, "-1,", nil), "in a form that is not read", parseNPYBytes},
-		{"dimensions", makeNPY("|u1", false, "1, 1, 1, 1, 1, 1, 1, 1, 1", []byte{1}), "9 dimensions", parseNPYBytes},
+		{"float32 images", formattest.NPY("<f4", false, "2,", formattest.Counting(8)), "values are float32, want uint8; bring values from 0..1 to 0..255", parseNPYBytes},
+		{"int64 images", formattest.NPY("<i8", false, "1,", formattest.Counting(8)), "values are int64, want uint8; convert with .astype('uint8')", parseNPYBytes},
+		{"bool images", formattest.NPY("|b1", false, "1,", formattest.Counting(1)), "values are bool", parseNPYBytes},
+		{"float labels", formattest.NPY("<f8", false, "1,", formattest.Counting(8)), "values are float64, want whole numbers", parseNPYInts},
+		{"text labels", formattest.NPY("<U4", false, "1,", formattest.Counting(16)), "values are U4", parseNPYInts},
+		{"wide labels", formattest.NPY("<i16", false, "1,", formattest.Counting(16)), "values are int128", parseNPYInts},
+		{"unsigned labels", formattest.NPY("<u8", false, "1,", bytes.Repeat([]byte{255}, 8)), "value 0 is 18446744073709551615", parseNPYInts},
+		{"Fortran labels", formattest.NPY("|u1", true, "2, 2", formattest.Counting(4)), "Fortran", parseNPYInts},
+		{"records", formattest.NPY("|V4', '", false, "1,", formattest.Counting(4)), "byte 10: values of type '|V4'", parseNPYBytes},
+		{"pickles", formattest.NPY("|O", false, "1,", formattest.Counting(4)), "values of type '|O'", parseNPYBytes},
+		{"no size", formattest.NPY("|u0", false, "1,", nil), "values of 0 bytes", parseNPYBytes},
+		{"negative", formattest.NPY("|u1", false, "-1,", nil), "in a form that is not read", parseNPYBytes},
+		{"dimensions", formattest.NPY("|u1", false, "1, 1, 1, 1, 1, 1, 1, 1, 1", []byte{1}), "9 dimensions", parseNPYBytes},
 		{"more", append(bytes.Clone(good), 1), "more bytes follow", parseNPYBytes},
-		{"lie", makeNPY("|u1", false, "1000000, 28, 28", counting(10)), "the file ends early", parseNPYBytes},
-		{"Fortran lie", makeNPY("|u1", true, "1000000, 28, 28", counting(10)), "the file ends early", parseNPYBytes},
-		{"lie of labels", makeNPY("<i8", false, "100000000,", counting(10)), "the file ends early", parseNPYInts},
-		{"big lie", makeNPY("|u1", false, "999999999999999999, 999999999999999999", nil), "more than 4294967296 bytes", parseNPYBytes},
+		{"lie", formattest.NPY("|u1", false, "1000000, 28, 28", formattest.Counting(10)), "the file ends early", parseNPYBytes},
+		{"Fortran lie", formattest.NPY("|u1", true, "1000000, 28, 28", formattest.Counting(10)), "the file ends early", parseNPYBytes},
+		{"lie of labels", formattest.NPY("<i8", false, "100000000,", formattest.Counting(10)), "the file ends early", parseNPYInts},
+		{"big lie", formattest.NPY("|u1", false, "999999999999999999, 999999999999999999", nil), "more than 4294967296 bytes", parseNPYBytes},
 	} {
 		refuse(t, c.name, c.in, c.text, c.parse)
 	}
@@ -211,10 +213,10 @@ func parseNPYInts(b []byte) error {
 }
 
 func TestNPZ_ReadsArraysByName(t *testing.T) {
-	x := makeNPY("|u1", false, "2, 2, 2", counting(8))
-	y := makeNPY("<i2", false, "2,", []byte{1, 0, 2, 0})
+	x := formattest.NPY("|u1", false, "2, 2, 2", formattest.Counting(8))
+	y := formattest.NPY("<i2", false, "2,", []byte{1, 0, 2, 0})
 	for _, method := range []uint16{zip.Store, zip.Deflate} {
-		in := makeNPZ(method, entry{"x.npy", x}, entry{"y.npy", y}, entry{"about.txt", []byte("hello")})
+		in := formattest.NPZ(method, formattest.File("x.npy", x), formattest.File("y.npy", y), formattest.File("about.txt", []byte("hello")))
 		z, err := OpenNPZ(bytes.NewReader(in), int64(len(in)))
 		if err != nil {
 			t.Fatal(err)
@@ -223,7 +225,7 @@ func TestNPZ_ReadsArraysByName(t *testing.T) {
 			t.Errorf("arrays %q", z.Names())
 		}
 		images, err := z.Bytes("x")
-		if err != nil || !bytes.Equal(images.Data, counting(8)) {
+		if err != nil || !bytes.Equal(images.Data, formattest.Counting(8)) {
 			t.Errorf("%v, %v", images, err)
 		}
 		labels, _, err := z.Ints("y")
@@ -250,34 +252,34 @@ func parseNPZ(b []byte) error {
 }
 
 func TestNPZ_IsStrict(t *testing.T) {
-	x := makeNPY("|u1", false, "2, 2", counting(4))
-	good := makeNPZ(zip.Deflate, entry{"x.npy", x})
+	x := formattest.NPY("|u1", false, "2, 2", formattest.Counting(4))
+	good := formattest.NPZ(zip.Deflate, formattest.File("x.npy", x))
 	for n := range good {
 		if err := parseNPZ(good[:n]); !errors.Is(err, ErrFormat) {
 			t.Fatalf("cut to %d of %d bytes: %v", n, len(good), err)
 		}
 	}
-	damaged := makeNPZ(zip.Store, entry{"x.npy", x})
-	damaged[bytes.Index(damaged, counting(4))] ^= 1
-	var many []entry
+	damaged := formattest.NPZ(zip.Store, formattest.File("x.npy", x))
+	damaged[bytes.Index(damaged, formattest.Counting(4))] ^= 1
+	var many []formattest.Entry
 	for i := range npzMaxArrays + 1 {
-		many = append(many, entry{fmt.Sprint(i, ".npy"), nil})
+		many = append(many, formattest.File(fmt.Sprint(i, ".npy"), nil))
 	}
-	lie := makeNPZ(zip.Deflate, entry{"x.npy", makeNPY("|u1", false, "3000000000,", counting(100))})
+	lie := formattest.NPZ(zip.Deflate, formattest.File("x.npy", formattest.NPY("|u1", false, "3000000000,", formattest.Counting(100))))
 	for _, c := range []struct {
 		name string
 		in   []byte
 		text string
 	}{
 		{"text", []byte("hello, world"), "zip directory: the file is damaged"},
-		{"twice", makeNPZ(zip.Store, entry{"x.npy", x}, entry{"x.npy", x}), "two arrays are called x"},
+		{"twice", formattest.NPZ(zip.Store, formattest.File("x.npy", x), formattest.File("x.npy", x)), "two arrays are called x"},
 		{"checksum", damaged, "array x: values: the file is damaged"},
 		{"lie", lie, "array x: values: the file ends early"},
-		{"no array", makeNPZ(zip.Store, entry{"x.npy", []byte("hello, world")}), "array x: byte 0"},
+		{"no array", formattest.NPZ(zip.Store, formattest.File("x.npy", []byte("hello, world"))), "array x: byte 0"},
 	} {
 		refuse(t, c.name, c.in, c.text, parseNPZ)
 	}
-	if err := parseNPZ(makeNPZ(zip.Store, many...)); !errors.Is(err, ErrFormat) {
+	if err := parseNPZ(formattest.NPZ(zip.Store, many...)); !errors.Is(err, ErrFormat) {
 		t.Errorf("many arrays: %v", err)
 	}
 	broken := errors.New("broken disk")
@@ -291,9 +293,9 @@ type brokenAt struct{ err error }
 func (b brokenAt) ReadAt([]byte, int64) (int, error) { return 0, b.err }
 
 func FuzzNPY(f *testing.F) {
-	f.Add(makeNPY("|u1", true, "2, 2", counting(4)))
-	f.Add(makeNPY("<i4", false, "1,", counting(4)))
-	f.Add(makeNPY(">u8", false, "", make([]byte, 8)))
+	f.Add(formattest.NPY("|u1", true, "2, 2", formattest.Counting(4)))
+	f.Add(formattest.NPY("<i4", false, "1,", formattest.Counting(4)))
+	f.Add(formattest.NPY(">u8", false, "", make([]byte, 8)))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		got, err := NPYBytes(bytes.NewReader(in), int64(len(in)))
 		onlyErrFormat(t, err)
@@ -309,9 +311,9 @@ func FuzzNPY(f *testing.F) {
 }
 
 func FuzzNPZ(f *testing.F) {
-	x := makeNPY("|u1", false, "2, 2", counting(4))
-	f.Add(makeNPZ(zip.Store, entry{"x.npy", x}))
-	f.Add(makeNPZ(zip.Deflate, entry{"x.npy", x}, entry{"y.npy", makeNPY("<i8", false, "1,", counting(8))}))
+	x := formattest.NPY("|u1", false, "2, 2", formattest.Counting(4))
+	f.Add(formattest.NPZ(zip.Store, formattest.File("x.npy", x)))
+	f.Add(formattest.NPZ(zip.Deflate, formattest.File("x.npy", x), formattest.File("y.npy", formattest.NPY("<i8", false, "1,", formattest.Counting(8)))))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		z, err := OpenNPZ(bytes.NewReader(in), int64(len(in)))
 		onlyErrFormat(t, err)
@@ -338,7 +340,7 @@ func parseCIFAR(b []byte) error {
 func makeCIFAR(labels []byte, records int) (file, pixels []byte) {
 	for i := range records {
 		file = append(file, labels...)
-		planes := counting(cifarImage + i)[i:]
+		planes := formattest.Counting(cifarImage + i)[i:]
 		file = append(file, planes...)
 		for p := range cifarPlane {
 			pixels = append(pixels, planes[p], planes[cifarPlane+p], planes[2*cifarPlane+p])
@@ -403,8 +405,8 @@ func readTar(b []byte) (names []string, err error) {
 }
 
 func TestTar_HandsOverEachFile(t *testing.T) {
-	file := makeTar(entry{"a/1", counting(700)}, entry{"a/2", nil})
-	for name, in := range map[string][]byte{"plain": file, "gzip": gzipped(file)} {
+	file := formattest.Tar(formattest.File("a/1", formattest.Counting(700)), formattest.File("a/2", nil))
+	for name, in := range map[string][]byte{"plain": file, "gzip": formattest.Gzip(file)} {
 		names, err := readTar(in)
 		if err != nil || !slices.Equal(names, []string{"a/1", "a/2"}) {
 			t.Errorf("%s: %q, %v", name, names, err)
@@ -418,7 +420,7 @@ func TestTar_HandsOverEachFile(t *testing.T) {
 }
 
 func TestTar_IsStrict(t *testing.T) {
-	z := gzipped(makeTar(entry{"a", counting(700)}))
+	z := formattest.Gzip(formattest.Tar(formattest.File("a", formattest.Counting(700))))
 	for n := range z {
 		if _, err := readTar(z[:n]); n > 0 && !errors.Is(err, ErrFormat) {
 			t.Fatalf("cut to %d of %d bytes: %v", n, len(z), err)
@@ -426,17 +428,17 @@ func TestTar_IsStrict(t *testing.T) {
 	}
 	parse := func(b []byte) error { _, err := readTar(b); return err }
 	refuse(t, "text", bytes.Repeat([]byte("hello, world"), 100), "the file is damaged", parse)
-	var many []entry
+	var many []formattest.Entry
 	for range maxTarEntries + 1 {
-		many = append(many, entry{"a", nil})
+		many = append(many, formattest.File("a", nil))
 	}
-	if _, err := readTar(makeTar(many...)); !errors.Is(err, ErrFormat) {
+	if _, err := readTar(formattest.Tar(many...)); !errors.Is(err, ErrFormat) {
 		t.Errorf("many entries: %v", err)
 	}
 	var speed bytes.Buffer
 	w, err := gzip.NewWriterLevel(&speed, gzip.NoCompression)
 	must(err)
-	_, err = w.Write(makeTar(entry{"a", counting(700)}))
+	_, err = w.Write(formattest.Tar(formattest.File("a", formattest.Counting(700))))
 	must(err)
 	must(w.Close())
 	damaged := speed.Bytes()
@@ -446,8 +448,8 @@ func TestTar_IsStrict(t *testing.T) {
 
 func FuzzCIFARArchive(f *testing.F) {
 	file, _ := makeCIFAR([]byte{3}, 1)
-	f.Add(makeTar(entry{"a.bin", file}))
-	f.Add(gzipped(makeTar(entry{"a.bin", file})))
+	f.Add(formattest.Tar(formattest.File("a.bin", file)))
+	f.Add(formattest.Gzip(formattest.Tar(formattest.File("a.bin", file))))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var pixels []byte
 		var labels []uint16

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"disdel/internal/data/format/formattest"
 )
 
 func readCSV(text string, shape *Shape) (Table, error) {
@@ -35,7 +37,7 @@ func TestCSV_LabelsAndShapes(t *testing.T) {
 		{"shape in the file", "# from a camera\n# shape: 2x1x2\n7,1,2,3,4\n# the end\n", nil, Shape{2, 1, 2}, 1, true, []string{"7"}},
 		{"shape as an option", "# shape: 2x2\n7,1,2,3,4\n", &wide, wide, 1, true, []string{"7"}},
 	} {
-		for _, in := range []string{c.text, string(gzipped([]byte(c.text)))} {
+		for _, in := range []string{c.text, string(formattest.Gzip([]byte(c.text)))} {
 			got, err := readCSV(in, c.option)
 			if err != nil {
 				t.Errorf("%s: %v", c.name, err)
@@ -79,7 +81,7 @@ func TestCSV_IsStrict(t *testing.T) {
 		{"long label", strings.Repeat("x", 201) + ",1,2,3,4\n", "line 1: a label of 201 bytes"},
 		{"comma in quotes", `"a,b",1,2,3,4`, "line 1: 5 pixels are no square"},
 		{"quote within", "a\"b,1,2,3,4\n", "line 1: the label"},
-		{"gzip", string(gzipped([]byte("1,1,2,3,4\n"))[:20]), "line 1: the file ends early"},
+		{"gzip", string(formattest.Gzip([]byte("1,1,2,3,4\n"))[:20]), "line 1: the file ends early"},
 	} {
 		refuse(t, c.name, []byte(c.text), c.want, parse)
 	}

@@ -12,6 +12,8 @@ import (
 	"image/jpeg"
 	"image/png"
 	"testing"
+
+	"disdel/internal/data/format/formattest"
 )
 
 func makePNG(m image.Image) []byte {
@@ -101,7 +103,7 @@ func rawPNG(w, h uint32, depth, kind byte, rows []byte) []byte {
 	}
 	head := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, w), h)
 	// The bytes of zlib: those of a compressed MAT element behind its tag.
-	packed := makeCompressed(binary.LittleEndian, rows)[8:]
+	packed := formattest.MATCompressed(binary.LittleEndian, rows)[8:]
 	b := append([]byte("\x89PNG\r\n\x1a\n"), chunk("IHDR", append(head, depth, kind, 0, 0, 0))...)
 	return append(append(b, chunk("IDAT", packed)...), chunk("IEND", nil)...)
 }

@@ -3,144 +3,18 @@
 package format
 
 import (
-	"archive/tar"
-	"archive/zip"
 	"bytes"
-	"compress/gzip"
-	"compress/zlib"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"runtime"
 	"strings"
 	"testing"
 )
 
-// What follows writes each format a second time, for the tests alone.
-
 func must(err error) {
 	if err != nil {
 		panic(err)
 	}
-}
-
-func gzipped(b []byte) []byte {
-	var out bytes.Buffer
-	z := gzip.NewWriter(&out)
-	_, err := z.Write(b)
-	must(err)
-	must(z.Close())
-	return out.Bytes()
-}
-
-func makeIDX(dims []int, data []byte) []byte {
-	b := []byte{0, 0, 8, byte(len(dims))}
-	for _, d := range dims {
-		b = binary.BigEndian.AppendUint32(b, uint32(d))
-	}
-	return append(b, data...)
-}
-
-// counting are n bytes that differ from their neighbours.
-func counting(n int) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(i + i>>8)
-	}
-	return b
-}
-
-type entry struct {
-	name string
-	data []byte
-}
-
-func makeTar(entries ...entry) []byte {
-	var out bytes.Buffer
-	w := tar.NewWriter(&out)
-	for _, e := range entries {
-		must(w.WriteHeader(&tar.Header{Name: e.name, Mode: 0o644, Size: int64(len(e.data)), Typeflag: tar.TypeReg}))
-		_, err := w.Write(e.data)
-		must(err)
-	}
-	must(w.Close())
-	return out.Bytes()
-}
-
-// matOrder is a byte order in which numbers can be appended.
-type matOrder interface {
-	binary.ByteOrder
-	binary.AppendByteOrder
-}
-
-func makeElement(o matOrder, kind int, data []byte) []byte {
-	b := o.AppendUint32(nil, uint32(kind))
-	b = o.AppendUint32(b, uint32(len(data)))
-	b = append(b, data...)
-	return append(b, make([]byte, (8-len(b)%8)%8)...)
-}
-
-func makeSmall(o matOrder, kind int, data []byte) []byte {
-	b := o.AppendUint32(nil, uint32(len(data)<<16|kind))
-	return append(append(b, data...), make([]byte, 4-len(data))...)
-}
-
-func makeArray(o matOrder, class int, dims []int, name string, rest ...[]byte) []byte {
-	flags := o.AppendUint32(o.AppendUint32(nil, uint32(class)), 0)
-	var sizes []byte
-	for _, d := range dims {
-		sizes = o.AppendUint32(sizes, uint32(int32(d)))
-	}
-	b := append(makeElement(o, miUINT32, flags), makeElement(o, miINT32, sizes)...)
-	if name != "" && len(name) <= 4 {
-		b = append(b, makeSmall(o, miINT8, []byte(name))...)
-	} else {
-		b = append(b, makeElement(o, miINT8, []byte(name))...)
-	}
-	return makeElement(o, miMATRIX, append(b, bytes.Join(rest, nil)...))
-}
-
-func makeMAT(o matOrder, elements ...[]byte) []byte {
-	b := append([]byte("MATLAB 5.0 MAT-file"), bytes.Repeat([]byte{' '}, 105)...)
-	b = o.AppendUint16(b, 0x0100)
-	b = o.AppendUint16(b, 'M'<<8|'I')
-	return append(b, bytes.Join(elements, nil)...)
-}
-
-func makeCompressed(o matOrder, element []byte) []byte {
-	var out bytes.Buffer
-	z := zlib.NewWriter(&out)
-	_, err := z.Write(element)
-	must(err)
-	must(z.Close())
-	b := o.AppendUint32(o.AppendUint32(nil, miCOMPRESSED), uint32(out.Len()))
-	return append(b, out.Bytes()...)
-}
-
-func makeNPY(descr string, fortran bool, shape string, data []byte) []byte {
-	order := "False"
-	if fortran {
-		order = "True"
-	}
-	text := fmt.Sprintf("{'descr': '%s', 'fortran_order': %s, 'shape': (%s), }", descr, order, shape)
-	text += strings.Repeat(" ", 63-(10+len(text))%64) + "\n"
-	b := append([]byte(npyMagic), 1, 0)
-	b = binary.LittleEndian.AppendUint16(b, uint16(len(text)))
-	return append(append(b, text...), data...)
-}
-
-func makeNPZ(method uint16, entries ...entry) []byte {
-	var out bytes.Buffer
-	w := zip.NewWriter(&out)
-	for _, e := range entries {
-		f, err := w.CreateHeader(&zip.FileHeader{Name: e.name, Method: method})
-		must(err)
-		_, err = f.Write(e.data)
-		must(err)
-	}
-	must(w.Close())
-	return out.Bytes()
 }
 
 // boundBytes is what invariant 2 allows a parser of an input to allocate: a

@@ -10,29 +10,31 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+
+	"disdel/internal/data/format/formattest"
 )
 
 // sampleMAT has one variable of each class that is read and one that is not.
-func sampleMAT(o matOrder, compressed bool) []byte {
+func sampleMAT(o formattest.ByteOrder, compressed bool) []byte {
 	cell := func(data ...byte) []byte {
-		return makeArray(o, mxUINT8, []int{2, 2}, "", makeElement(o, miUINT8, data))
+		return formattest.MATArray(o, mxUINT8, []int{2, 2}, "", formattest.MATElement(o, miUINT8, data))
 	}
 	label := func(c byte) []byte {
-		return makeArray(o, mxCHAR, []int{1, 1}, "", makeSmall(o, miUINT16, o.AppendUint16(nil, uint16(c))))
+		return formattest.MATArray(o, mxCHAR, []int{1, 1}, "", formattest.MATSmall(o, miUINT16, o.AppendUint16(nil, uint16(c))))
 	}
 	elements := [][]byte{
-		makeArray(o, mxCELL, []int{1, 2}, "dat", cell(0, 1, 1, 0), cell(1, 1, 0, 0)),
-		makeArray(o, 6, []int{1, 1}, "numclasses", makeSmall(o, miUINT8, []byte{36})),
-		makeArray(o, mxCELL, []int{1, 3}, "classlabels", label('0'), label('A'), makeElement(o, miMATRIX, nil)),
-		makeArray(o, mxCHAR, []int{1, 5}, "text", makeElement(o, miUTF8, []byte("héllo"))),
-		makeArray(o, mxUINT8, []int{1, 3}, "odd", makeSmall(o, miUINT8, []byte{7, 8, 9})),
+		formattest.MATArray(o, mxCELL, []int{1, 2}, "dat", cell(0, 1, 1, 0), cell(1, 1, 0, 0)),
+		formattest.MATArray(o, 6, []int{1, 1}, "numclasses", formattest.MATSmall(o, miUINT8, []byte{36})),
+		formattest.MATArray(o, mxCELL, []int{1, 3}, "classlabels", label('0'), label('A'), formattest.MATElement(o, miMATRIX, nil)),
+		formattest.MATArray(o, mxCHAR, []int{1, 5}, "text", formattest.MATElement(o, miUTF8, []byte("héllo"))),
+		formattest.MATArray(o, mxUINT8, []int{1, 3}, "odd", formattest.MATSmall(o, miUINT8, []byte{7, 8, 9})),
 	}
 	if compressed {
 		for i, e := range elements {
-			elements[i] = makeCompressed(o, e)
+			elements[i] = formattest.MATCompressed(o, e)
 		}
 	}
-	return makeMAT(o, elements...)
+	return formattest.MAT(o, elements...)
 }
 
 func TestMAT_ReadsEitherOrderAndCompression(t *testing.T) {
@@ -47,7 +49,7 @@ func TestMAT_ReadsEitherOrderAndCompression(t *testing.T) {
 		{Name: "text", Dims: []int{1, 5}, Text: "héllo"},
 		{Name: "odd", Dims: []int{1, 3}, Bytes: []byte{7, 8, 9}},
 	}
-	for _, o := range []matOrder{binary.LittleEndian, binary.BigEndian} {
+	for _, o := range []formattest.ByteOrder{binary.LittleEndian, binary.BigEndian} {
 		for _, compressed := range []bool{false, true} {
 			in := sampleMAT(o, compressed)
 			got, err := MAT(bytes.NewReader(in), int64(len(in)))
@@ -98,21 +100,21 @@ func TestMAT_RefusesEveryCut(t *testing.T) {
 func TestMAT_IsStrict(t *testing.T) {
 	o := binary.LittleEndian
 	header := func(version, mark uint16) []byte {
-		b := makeMAT(o)
+		b := formattest.MAT(o)
 		o.PutUint16(b[124:], version)
 		o.PutUint16(b[126:], mark)
 		return b
 	}
-	cells := makeArray(o, mxUINT8, []int{1, 1}, "x", makeSmall(o, miUINT8, []byte{1}))
+	cells := formattest.MATArray(o, mxUINT8, []int{1, 1}, "x", formattest.MATSmall(o, miUINT8, []byte{1}))
 	for range matMaxDepth + 1 {
-		cells = makeArray(o, mxCELL, []int{1, 1}, "c", cells)
+		cells = formattest.MATArray(o, mxCELL, []int{1, 1}, "c", cells)
 	}
 	u8 := func(dims []int, data ...byte) []byte {
-		return makeMAT(o, makeArray(o, mxUINT8, dims, "x", makeElement(o, miUINT8, data)))
+		return formattest.MAT(o, formattest.MATArray(o, mxUINT8, dims, "x", formattest.MATElement(o, miUINT8, data)))
 	}
 	long := o.AppendUint32(o.AppendUint32(nil, miMATRIX), 1<<30)
 	small := o.AppendUint32(o.AppendUint32(nil, 5<<16|miMATRIX), 0)
-	flags := makeElement(o, miUINT32, make([]byte, 8))
+	flags := formattest.MATElement(o, miUINT32, make([]byte, 8))
 	for _, c := range []struct {
 		name string
 		in   []byte
@@ -122,28 +124,28 @@ func TestMAT_IsStrict(t *testing.T) {
 		{"no mark", header(0x0100, 0), "byte 126: no mark of the byte order"},
 		{"version 4", header(0x0400, 'M'<<8|'I'), "byte 124: MAT version 0x0400"},
 		{"HDF5", header(0x0200, 'M'<<8|'I'), "version 7.3 (HDF5), which is not read; save it with -v7"},
-		{"no array", makeMAT(o, makeElement(o, miUINT8, []byte{1})), "byte 128: data of type 2, want an array"},
-		{"long element", makeMAT(o, long), "byte 128: an element of 1073741824 bytes where 0 are left"},
-		{"long small element", makeMAT(o, small), "byte 128: a small element of 5 bytes"},
-		{"flags", makeMAT(o, makeElement(o, miMATRIX, makeElement(o, miUINT32, []byte{9, 0, 0, 0}))), "byte 136: 4 bytes of array flags"},
-		{"class", makeMAT(o, makeElement(o, miMATRIX, flags)), "byte 136: an array of class 0"},
-		{"no dimensions", makeMAT(o, makeArray(o, mxUINT8, nil, "x")), "0 bytes of dimensions"},
+		{"no array", formattest.MAT(o, formattest.MATElement(o, miUINT8, []byte{1})), "byte 128: data of type 2, want an array"},
+		{"long element", formattest.MAT(o, long), "byte 128: an element of 1073741824 bytes where 0 are left"},
+		{"long small element", formattest.MAT(o, small), "byte 128: a small element of 5 bytes"},
+		{"flags", formattest.MAT(o, formattest.MATElement(o, miMATRIX, formattest.MATElement(o, miUINT32, []byte{9, 0, 0, 0}))), "byte 136: 4 bytes of array flags"},
+		{"class", formattest.MAT(o, formattest.MATElement(o, miMATRIX, flags)), "byte 136: an array of class 0"},
+		{"no dimensions", formattest.MAT(o, formattest.MATArray(o, mxUINT8, nil, "x")), "0 bytes of dimensions"},
 		{"many dimensions", u8([]int{1, 1, 1, 1, 1, 1, 1, 1, 1}, 1), "36 bytes of dimensions"},
 		{"negative", u8([]int{-1, 1}, 1), "dimensions [-1 1]"},
 		{"product", u8([]int{1 << 30, 1 << 30}, 1), "dimensions [1073741824 1073741824]"},
 		{"few values", u8([]int{2, 2}, 1, 2, 3), "3 uint8 values, want 4"},
-		{"wrong type", makeMAT(o, makeArray(o, mxUINT8, []int{1, 1}, "x", makeElement(o, miINT32, make([]byte, 4)))), "data of type 5 for the uint8 values"},
-		{"more values", makeMAT(o, makeArray(o, mxUINT8, []int{1, 1}, "x", makeElement(o, miUINT8, []byte{1}), makeElement(o, miUINT8, []byte{1}))), "more follows in the array"},
-		{"lie of cells", makeMAT(o, makeArray(o, mxCELL, []int{1 << 14, 1 << 14}, "c")), "268435456 cells in 0 bytes"},
-		{"some cells", makeMAT(o, makeArray(o, mxCELL, []int{1, 3}, "c", make([]byte, 32))), "byte"},
-		{"depth", makeMAT(o, cells), "cells in cells"},
-		{"characters", makeMAT(o, makeArray(o, mxCHAR, []int{1, 3}, "t", makeElement(o, miUTF8, []byte("ab")))), "characters that are not 3"},
-		{"no text", makeMAT(o, makeArray(o, mxCHAR, []int{1, 1}, "t", makeElement(o, miUTF8, []byte{0xff}))), "characters"},
-		{"half a character", makeMAT(o, makeArray(o, mxCHAR, []int{1, 1}, "t", makeElement(o, miUINT16, []byte{65}))), "characters"},
-		{"name", makeMAT(o, makeArray(o, mxUINT8, []int{1, 1}, "\xff\xff\xff\xff\xff")), "the name"},
-		{"bad zlib", makeMAT(o, makeElement(o, miCOMPRESSED, []byte("hello, world"))), "a compressed element: the file is damaged"},
-		{"two in one", makeMAT(o, makeCompressed(o, append(u8([]int{1, 1}, 1)[matHeader:], make([]byte, 8)...))), "holds more than one element"},
-		{"compressed twice", makeMAT(o, makeCompressed(o, makeCompressed(o, u8([]int{1, 1}, 1)[matHeader:]))), "want an array"},
+		{"wrong type", formattest.MAT(o, formattest.MATArray(o, mxUINT8, []int{1, 1}, "x", formattest.MATElement(o, miINT32, make([]byte, 4)))), "data of type 5 for the uint8 values"},
+		{"more values", formattest.MAT(o, formattest.MATArray(o, mxUINT8, []int{1, 1}, "x", formattest.MATElement(o, miUINT8, []byte{1}), formattest.MATElement(o, miUINT8, []byte{1}))), "more follows in the array"},
+		{"lie of cells", formattest.MAT(o, formattest.MATArray(o, mxCELL, []int{1 << 14, 1 << 14}, "c")), "268435456 cells in 0 bytes"},
+		{"some cells", formattest.MAT(o, formattest.MATArray(o, mxCELL, []int{1, 3}, "c", make([]byte, 32))), "byte"},
+		{"depth", formattest.MAT(o, cells), "cells in cells"},
+		{"characters", formattest.MAT(o, formattest.MATArray(o, mxCHAR, []int{1, 3}, "t", formattest.MATElement(o, miUTF8, []byte("ab")))), "characters that are not 3"},
+		{"no text", formattest.MAT(o, formattest.MATArray(o, mxCHAR, []int{1, 1}, "t", formattest.MATElement(o, miUTF8, []byte{0xff}))), "characters"},
+		{"half a character", formattest.MAT(o, formattest.MATArray(o, mxCHAR, []int{1, 1}, "t", formattest.MATElement(o, miUINT16, []byte{65}))), "characters"},
+		{"name", formattest.MAT(o, formattest.MATArray(o, mxUINT8, []int{1, 1}, "\xff\xff\xff\xff\xff")), "the name"},
+		{"bad zlib", formattest.MAT(o, formattest.MATElement(o, miCOMPRESSED, []byte("hello, world"))), "a compressed element: the file is damaged"},
+		{"two in one", formattest.MAT(o, formattest.MATCompressed(o, append(u8([]int{1, 1}, 1)[matHeader:], make([]byte, 8)...))), "holds more than one element"},
+		{"compressed twice", formattest.MAT(o, formattest.MATCompressed(o, formattest.MATCompressed(o, u8([]int{1, 1}, 1)[matHeader:]))), "want an array"},
 	} {
 		refuse(t, c.name, c.in, c.text, parseMAT)
 	}
@@ -155,7 +157,7 @@ func TestMAT_IsStrict(t *testing.T) {
 // What decompresses to more than is allowed is given up at the limit.
 func TestMAT_BoundsWhatItDecompresses(t *testing.T) {
 	o := binary.LittleEndian
-	in := makeMAT(o, makeCompressed(o, makeArray(o, mxUINT8, []int{1 << 20, 1}, "x", makeElement(o, miUINT8, make([]byte, 1<<20)))))
+	in := formattest.MAT(o, formattest.MATCompressed(o, formattest.MATArray(o, mxUINT8, []int{1 << 20, 1}, "x", formattest.MATElement(o, miUINT8, make([]byte, 1<<20)))))
 	m := matReader{order: o, left: 1 << 19}
 	e, err := m.element(in, matHeader, 0)
 	if err != nil {

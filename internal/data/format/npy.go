@@ -32,7 +32,9 @@ type NPZ struct {
 
 // OpenNPZ reads the list of arrays. Their names are without ".npy".
 func OpenNPZ(r io.ReaderAt, input int64) (*NPZ, error) {
-	z, err := zip.NewReader(r, input)
+	// Within a section an offset that the file makes up is its end, not an error
+	// of the reader.
+	z, err := zip.NewReader(io.NewSectionReader(r, 0, input), input)
 	if err != nil {
 		return nil, readError(err, "zip directory")
 	}
