@@ -212,6 +212,9 @@ func (c ownContent) set(info Info, o Options) (*Set, error) {
 	if c.train.Len() == 0 {
 		return nil, fmt.Errorf("%w: there are no records to train on", ErrInvalid)
 	}
+	if c.shape.Bytes() == 0 {
+		return nil, fmt.Errorf("%w: images of %v have no pixels", ErrInvalid, c.shape)
+	}
 	if len(c.names) < 2 {
 		return nil, fmt.Errorf("%w: all records are of one class, %q", ErrInvalid, c.names[0])
 	}
