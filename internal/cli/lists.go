@@ -143,7 +143,7 @@ func (a *app) datasetsCommand() *cobra.Command {
 		Long:  datasetsHelp,
 		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			sources := a.dataOptions(o)
+			sources, _ := a.dataOptions(o)
 			rows := []report.DatasetRow{}
 			for _, name := range data.Names() {
 				found, err := data.Find(name)

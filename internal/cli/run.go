@@ -71,7 +71,9 @@ func (a *app) ask(ctx context.Context, o *options) (q question, err error) {
 	if err := q.spec.Validate(); err != nil {
 		return q, err
 	}
-	if q.set, err = data.Open(ctx, q.spec.Dataset, a.dataOptions(o)); err != nil {
+	sources, end := a.dataOptions(o)
+	q.set, err = data.Open(ctx, q.spec.Dataset, sources)
+	if end(); err != nil {
 		return q, err
 	}
 	q.dataset = datasetOf(q.set)

@@ -15,8 +15,9 @@ import (
 // systemData is where packages of the system put data sets.
 const systemData = "/usr/share"
 
-// dataOptions says where data sets are looked for and kept.
-func (a *app) dataOptions(o *options) data.Options {
+// dataOptions says where data sets are looked for and kept. Whoever opens one
+// calls end afterwards.
+func (a *app) dataOptions(o *options) (_ data.Options, end func()) {
 	out := data.Options{
 		DataDir: o.dataDir, SystemDir: systemData, Offline: o.offline, Shape: o.shape,
 		Notice: func(text string) { fmt.Fprintln(a.stderr, "disdel:", text) },
@@ -31,11 +32,11 @@ func (a *app) dataOptions(o *options) data.Options {
 	if home := a.getenv("HOME"); out.KerasDir == "" && filepath.IsAbs(home) {
 		out.KerasDir = filepath.Join(home, ".keras")
 	}
+	d := &downloads{a: a}
 	if !o.quiet {
-		d := &downloads{a: a}
 		out.Progress = d.show
 	}
-	return out
+	return out, d.end
 }
 
 // downloads shows people how far a download is: a bar on a terminal, else a
@@ -56,12 +57,22 @@ func (d *downloads) show(file string, done, total int64) {
 				progressbar.OptionShowBytes(true), progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish(),
 				progressbar.OptionThrottle(50*time.Millisecond), progressbar.OptionSetDescription("downloading "+file))
 		}
+		if done == 0 {
+			_ = d.bar.RenderBlank()
+		}
 		_ = d.bar.Set64(done)
 		return
 	}
 	if begins || done == total || time.Since(d.lastAt) >= lineInterval {
 		d.lastAt = time.Now()
 		fmt.Fprintf(d.a.stderr, "disdel: downloading %s, %s of %s\n", file, megabytes(done), megabytes(total))
+	}
+}
+
+// end takes the bar of a download that has failed off the line.
+func (d *downloads) end() {
+	if d.bar != nil && !d.bar.IsFinished() {
+		_ = d.bar.Clear()
 	}
 }
 
