@@ -65,7 +65,7 @@ func (d *downloads) show(file string, done, total int64) {
 	}
 	if begins || done == total || time.Since(d.lastAt) >= lineInterval {
 		d.lastAt = time.Now()
-		fmt.Fprintf(d.a.stderr, "disdel: downloading %s, %s of %s\n", file, megabytes(done), megabytes(total))
+		fmt.Fprintf(d.a.stderr, "disdel: downloading %s, %s\n", file, share(done, total))
 	}
 }
 
@@ -76,5 +76,12 @@ func (d *downloads) end() {
 	}
 }
 
-// megabytes is a size of a download, in millions of bytes as such are told.
-func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
+// share says how much of a download is here, in the powers of ten in which such
+// sizes are told.
+func share(done, total int64) string {
+	unit, name := 1e6, "MB"
+	if total < 1e6 {
+		unit, name = 1e3, "kB"
+	}
+	return fmt.Sprintf("%.1f of %.1f %s", float64(done)/unit, float64(total)/unit, name)
+}

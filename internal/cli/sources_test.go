@@ -87,7 +87,7 @@ func TestSources_DataDir(t *testing.T) {
 	}{{filepath.Dir(folder), nil}, {folder, nil}, {"", []string{"--data-dir", filepath.Dir(folder)}}, {"/nowhere", []string{"--data-dir", folder}}} {
 		d.env["DISDEL_DATA"] = c.env
 		d.run(append([]string{"plan", "mnist"}, c.args...)...).want(t, ExitOK,
-			"mnist is used from "+folder+", which is not the published version: 40 and 10 records of 8x8x1 instead of 60000 and 10000 of 28x28x1")
+			"mnist is used from "+folder+", which is not the published version: 40 and 10 records of 8x8x1 instead of 60000 and 10000 records of 28x28x1")
 
 		object := d.run(append([]string{"datasets", "--json"}, c.args...)...).want(t, ExitOK).object(t)
 		where := map[string]string{}
@@ -156,9 +156,9 @@ func TestSources_Download(t *testing.T) {
 	d.env["http_proxy"], d.env["XDG_CACHE_HOME"] = proxy.URL, filepath.Join(d.folder, "cache")
 	const file = "train-images-idx3-ubyte.gz"
 	got := d.exec("plan", "fashion_mnist").want(t, ExitFailed,
-		"disdel: downloading "+file+", 0.0 MB of 26.4 MB\n", "disdel: downloading "+file+", 26.4 MB of 26.4 MB\n",
+		"disdel: downloading "+file+", 0.0 of 26.4 MB\n", "disdel: downloading "+file+", 26.4 of 26.4 MB\n",
 		"other contents than published: SHA-256 ", "want 3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-		"put it into DIR/fashion_mnist and give --data-dir DIR")
+		"yourself into DIR/fashion_mnist and give --data-dir DIR")
 	if want := []string{"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/" + file}; !slices.Equal(asked, want) {
 		t.Errorf("asked for %q, want %q", asked, want)
 	}
@@ -171,6 +171,14 @@ func TestSources_Download(t *testing.T) {
 	}
 	if got := d.exec("plan", "fashion_mnist", "--quiet").want(t, ExitFailed); strings.Contains(got.stderr, "downloading "+file+",") {
 		t.Errorf("quiet, but stderr says %s", got.stderr)
+	}
+}
+
+func TestShare(t *testing.T) {
+	for total, want := range map[int64]string{4542: "2.3 of 4.5 kB", 9912422: "5.0 of 9.9 MB"} {
+		if got := share(total/2, total); got != want {
+			t.Errorf("half of %d is %q, want %q", total, got, want)
+		}
 	}
 }
 

@@ -179,7 +179,7 @@ func (p published) unavailable(o Options, cause error) error {
 	if folder == "" {
 		folder = "DIR"
 	}
-	return fmt.Errorf("%w: %w; get %s from %s yourself, put it into %s and give --data-dir %s",
+	return fmt.Errorf("%w: %w; get %s from %s yourself into %s and give --data-dir %s",
 		ErrUnavailable, cause, strings.Join(names, ", "), p.info.Source, filepath.Join(folder, p.info.Name), folder)
 }
 
@@ -213,10 +213,19 @@ func (p published) read(ctx context.Context, o Options, l layout, paths []string
 		return nil, inFile(paths[0], err)
 	}
 	if !p.isPublished(set, c.sha256) {
-		o.notice("%s is used from %s, which is not the published version: %d and %d records of %v instead of %d and %d of %v, or other contents",
-			p.info.Name, filepath.Dir(paths[0]), set.Train.Len(), set.Test.Len(), c.shape, p.info.Train, p.info.Test, format.Shape{H: p.info.H, W: p.info.W, C: p.info.C})
+		o.notice("%s is used from %s, which is not the published version: %s", p.info.Name, filepath.Dir(paths[0]), p.difference(set))
 	}
 	return set, nil
+}
+
+func (p published) difference(set *Set) string {
+	size := func(i Info) string {
+		return fmt.Sprintf("%d and %d records of %v", i.Train, i.Test, format.Shape{H: i.H, W: i.W, C: i.C})
+	}
+	if is, published := size(set.Info), size(p.info); is != published {
+		return is + " instead of " + published
+	}
+	return "other contents, or another order of them"
 }
 
 // isPublished compares contents with what is known of the published ones. Where

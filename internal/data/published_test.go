@@ -189,7 +189,7 @@ func TestPublished_IsFoundWhereOthersLeaveIt(t *testing.T) {
 			continue
 		}
 		checkSmall(t, set)
-		told.want(t, "which is not the published version: 6 and 3 records of 2x2x1 instead of 60000 and 10000 of 28x28x1")
+		told.want(t, "which is not the published version: 6 and 3 records of 2x2x1 instead of 60000 and 10000 records of 28x28x1")
 	}
 }
 
@@ -214,7 +214,7 @@ func TestPublished_TellsWhatItPassesOver(t *testing.T) {
 	for _, text := range []string{
 		"load data set cifar10: ", "not in " + filepath.Join(folder, "cifar10") + ", " + folder, "and nothing is downloaded",
 		"get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html yourself",
-		"put it into " + filepath.Join(folder, "cifar10") + " and give --data-dir " + folder,
+		"yourself into " + filepath.Join(folder, "cifar10") + " and give --data-dir " + folder,
 	} {
 		if err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%v; want %q in it", err, text)
@@ -358,7 +358,7 @@ func TestCIFAR100_IsComparedByItsArchive(t *testing.T) {
 	for _, c := range []struct {
 		sha256 string
 		wants  []string
-	}{{hex.EncodeToString(sum[:]), nil}, {p.files[0].SHA256, []string{"or other contents"}}} {
+	}{{hex.EncodeToString(sum[:]), nil}, {p.files[0].SHA256, []string{"not the published version: other contents"}}} {
 		told, p.files[0].SHA256 = nil, c.sha256
 		if _, err := p.Load(t.Context(), Options{DataDir: folder, Notice: told.add}); err != nil {
 			t.Error(err)
@@ -403,7 +403,7 @@ func TestAlphaDigits_RowsAndClasses(t *testing.T) {
 		text string
 	}{
 		"classes": {alphaMAT(35, 5, func(int, int) []byte { return make([]byte, 6) }), "dat is [35 5] with 175 cells"},
-		"value":   {alphaMAT(36, 2, func(class, example int) []byte { return []byte{0, 0, 0, 0, 0, byte(class / 35 * 2)} }), "cell 36, 1 of dat has the value 2, want 0 or 1"},
+		"value":   {alphaMAT(36, 2, func(class, _ int) []byte { return []byte{0, 0, 0, 0, 0, byte(class / 35 * 2)} }), "cell 36, 1 of dat has the value 2, want 0 or 1"},
 		"nothing": {formattest.MAT(binary.LittleEndian), "no variable called dat"},
 		"matrix":  {formattest.MAT(binary.LittleEndian, formattest.MATArray(binary.LittleEndian, 9, []int{36, 1}, "dat", formattest.MATElement(binary.LittleEndian, 2, make([]byte, 36)))), "with 0 cells"},
 		"no file": {[]byte("hello"), "the MAT header ends early"},
@@ -497,7 +497,7 @@ func TestPublished_DownloadsOfOtherContentsAreRefused(t *testing.T) {
 	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, fetch.ErrChecksum) {
 		t.Errorf("got %v", err)
 	}
-	for _, text := range []string{"download train-labels-idx1-ubyte.gz: http://127.0.0.1", "yourself, put it into DIR/mnist and give --data-dir DIR"} {
+	for _, text := range []string{"download train-labels-idx1-ubyte.gz: http://127.0.0.1", "yourself into DIR/mnist and give --data-dir DIR"} {
 		if !strings.Contains(err.Error(), text) {
 			t.Errorf("%v; want %q in it", err, text)
 		}

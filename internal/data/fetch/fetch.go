@@ -338,8 +338,9 @@ func (d *download) request(ctx context.Context) error {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
 		}
-		if errors.Is(err, errRedirects) {
-			return permanentError{err}
+		var unknown *net.DNSError
+		if errors.Is(err, errRedirects) || errors.As(err, &unknown) && unknown.IsNotFound {
+			return permanentError{bare(err)}
 		}
 		return bare(err)
 	}

@@ -37,11 +37,11 @@ func TestIDX_ReadsWhatIsThere(t *testing.T) {
 
 // More than the first allocation believes has to arrive whole too.
 func TestIDX_GrowsWithWhatIsThere(t *testing.T) {
-	data := make([]byte, 40<<20)
+	data := make([]byte, 2<<20)
 	for i := 0; i < len(data); i += 4096 {
 		data[i] = byte(i >> 12)
 	}
-	in := formattest.Gzip(formattest.IDX([]int{40, 1024, 1024}, data))
+	in := formattest.Gzip(formattest.IDX([]int{2, 1024, 1024}, data))
 	if int64(len(data)) <= believed(int64(len(in))) {
 		t.Fatal("the input does not compress well enough for this test")
 	}
