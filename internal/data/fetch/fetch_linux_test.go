@@ -20,7 +20,7 @@ func TestFetch_FullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := a.Fetch(t.Context(), published(s.URL), a.path)
-	a.bad(t, err, "no space left on device (at byte 0 of 3145728)")
+	a.bad(t, err, "no space left on device (at byte 0 of 614400)")
 	if !errors.Is(err, syscall.ENOSPC) || s.count() != 1 {
 		t.Errorf("%v after %d requests", err, s.count())
 	}

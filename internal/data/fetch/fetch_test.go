@@ -67,9 +67,9 @@ func TestFetch_DefaultsAreReady(t *testing.T) {
 }
 
 func TestFetch_ResumesATruncatedAnswer(t *testing.T) {
-	s, a := serve(t, cut(contents, 1<<20, `"v1"`), whole(contents, `"v1"`)), newAttempt(t)
+	s, a := serve(t, cut(contents, 200<<10, `"v1"`), whole(contents, `"v1"`)), newAttempt(t)
 	a.good(t, a.Fetch(t.Context(), published(s.URL), a.path))
-	if got, want := s.header(t, 1, "Range"), fmt.Sprintf("bytes=%d-", 1<<20); got != want {
+	if got, want := s.header(t, 1, "Range"), fmt.Sprintf("bytes=%d-", 200<<10); got != want {
 		t.Errorf("Range %q, want %q", got, want)
 	}
 	if got := s.header(t, 1, "If-Range"); got != `"v1"` {
@@ -78,7 +78,7 @@ func TestFetch_ResumesATruncatedAnswer(t *testing.T) {
 }
 
 func TestFetch_WeakETagsAreNoValidators(t *testing.T) {
-	s, a := serve(t, cut(contents, 1<<20, `W/"v1"`), whole(contents, `W/"v1"`)), newAttempt(t)
+	s, a := serve(t, cut(contents, 200<<10, `W/"v1"`), whole(contents, `W/"v1"`)), newAttempt(t)
 	a.good(t, a.Fetch(t.Context(), published(s.URL), a.path))
 	if got := s.header(t, 1, "If-Range"); got != "" {
 		t.Errorf("If-Range %q", got)
@@ -87,7 +87,7 @@ func TestFetch_WeakETagsAreNoValidators(t *testing.T) {
 
 func TestFetch_NoRangeSupport(t *testing.T) {
 	all := func(w http.ResponseWriter, _ *http.Request) { send(w, contents) }
-	s, a := serve(t, cut(contents, 1<<20, ""), all), newAttempt(t)
+	s, a := serve(t, cut(contents, 200<<10, ""), all), newAttempt(t)
 	a.good(t, a.Fetch(t.Context(), published(s.URL), a.path))
 	if s.count() != 2 {
 		t.Errorf("%d requests", s.count())
@@ -99,7 +99,7 @@ func TestFetch_FileChangesDuringResume(t *testing.T) {
 	old[5] ^= 1
 	t.Run("with a validator", func(t *testing.T) {
 		// If-Range makes the server send the new file from its start.
-		s, a := serve(t, cut(old, 1<<20, `"old"`), whole(contents, `"new"`)), newAttempt(t)
+		s, a := serve(t, cut(old, 200<<10, `"old"`), whole(contents, `"new"`)), newAttempt(t)
 		a.good(t, a.Fetch(t.Context(), published(s.URL), a.path))
 		if s.count() != 2 {
 			t.Errorf("%d requests", s.count())
@@ -107,21 +107,21 @@ func TestFetch_FileChangesDuringResume(t *testing.T) {
 	})
 	t.Run("without", func(t *testing.T) {
 		// The mixture is found by its checksum, and all is fetched again.
-		s, a := serve(t, cut(old, 1<<20, ""), whole(contents, "")), newAttempt(t)
+		s, a := serve(t, cut(old, 200<<10, ""), whole(contents, "")), newAttempt(t)
 		a.good(t, a.Fetch(t.Context(), published(s.URL), a.path))
 		if s.count() != 3 || s.header(t, 2, "Range") != "" {
 			t.Errorf("%d requests, the last from %q", s.count(), s.header(t, 2, "Range"))
 		}
 	})
 	t.Run("to another size", func(t *testing.T) {
-		s, a := serve(t, cut(contents, 1<<20, ""), whole(append(bytes.Clone(contents), 1), "")), newAttempt(t)
-		a.bad(t, a.Fetch(t.Context(), published(s.URL), a.path), `the server sends "bytes 1048576-3145728/3145729"`)
+		s, a := serve(t, cut(contents, 200<<10, ""), whole(append(bytes.Clone(contents), 1), "")), newAttempt(t)
+		a.bad(t, a.Fetch(t.Context(), published(s.URL), a.path), `the server sends "bytes 204800-614400/614401"`)
 	})
 	t.Run("for ever", func(t *testing.T) {
 		// Each try breaks off and goes on with other bytes: bounded all the same.
 		var steps []http.HandlerFunc
 		for range maxRestarts + 1 {
-			steps = append(steps, cut(old, 1<<20, ""), whole(old, ""))
+			steps = append(steps, cut(old, 200<<10, ""), whole(old, ""))
 		}
 		s, a := serve(t, steps...), newAttempt(t)
 		err := a.Fetch(t.Context(), published(s.URL), a.path)
@@ -139,8 +139,8 @@ func TestFetch_GoesOnWithWhatAnEarlierCallLeft(t *testing.T) {
 		left  []byte
 		first string // the first request's range
 	}{
-		{"the start", contents[:1<<20], "bytes=1048576-"},
-		{"something else", bytes.Repeat([]byte{7}, 1<<20), "bytes=1048576-"},
+		{"the start", contents[:200<<10], "bytes=204800-"},
+		{"something else", bytes.Repeat([]byte{7}, 200<<10), "bytes=204800-"},
 		{"more than all", append(bytes.Clone(contents), 1), ""},
 		{"all, damaged", bytes.Repeat([]byte{7}, len(contents)), ""},
 	} {
@@ -204,7 +204,7 @@ func TestFetch_WrongSize(t *testing.T) {
 		}
 	}
 	s, a := serve(t, endless), newAttempt(t)
-	a.bad(t, a.Fetch(t.Context(), published(s.URL), a.path), "the server sends more than 3145728 bytes")
+	a.bad(t, a.Fetch(t.Context(), published(s.URL), a.path), "the server sends more than 614400 bytes")
 	a.only(t)
 }
 
@@ -278,13 +278,13 @@ func TestFetch_Stalls(t *testing.T) {
 	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	halfway := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(contents)))
-		send(w, contents[:1<<20])
+		send(w, contents[:200<<10])
 		<-r.Context().Done()
 	}
 	s, a := serve(t, hang, halfway, whole(contents, "")), newAttempt(t)
 	a.Stall = 200 * time.Millisecond
 	a.good(t, a.Fetch(t.Context(), published(s.URL), a.path))
-	if got := s.header(t, 2, "Range"); got != "bytes=1048576-" {
+	if got := s.header(t, 2, "Range"); got != "bytes=204800-" {
 		t.Errorf("Range %q", got)
 	}
 
@@ -345,13 +345,13 @@ func TestFetch_ProgressEarnsTries(t *testing.T) {
 func TestFetch_CancelLeavesAResumablePart(t *testing.T) {
 	halfway := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(contents)))
-		send(w, contents[:1<<20])
+		send(w, contents[:200<<10])
 		<-r.Context().Done()
 	}
 	s, a := serve(t, halfway, whole(contents, "")), newAttempt(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	a.Progress = func(_ File, done int64) {
-		if done == 1<<20 {
+		if done == 200<<10 {
 			cancel()
 		}
 	}
@@ -361,12 +361,12 @@ func TestFetch_CancelLeavesAResumablePart(t *testing.T) {
 		t.Errorf("%v after %d requests", err, s.count())
 	}
 	a.only(t, "file.bin"+PartSuffix)
-	if part, err := os.ReadFile(a.path + PartSuffix); err != nil || !bytes.Equal(part, contents[:1<<20]) {
+	if part, err := os.ReadFile(a.path + PartSuffix); err != nil || !bytes.Equal(part, contents[:200<<10]) {
 		t.Errorf("%d bytes are left, %v", len(part), err)
 	}
 	a.Progress = nil
 	a.good(t, a.Fetch(t.Context(), published(s.URL), a.path))
-	if got := s.header(t, 1, "Range"); got != "bytes=1048576-" {
+	if got := s.header(t, 1, "Range"); got != "bytes=204800-" {
 		t.Errorf("Range %q", got)
 	}
 
@@ -432,9 +432,9 @@ func TestFetch_TwoAtOnce(t *testing.T) {
 	gate := make(chan struct{})
 	slow := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(contents)))
-		send(w, contents[:1<<20])
+		send(w, contents[:200<<10])
 		<-gate
-		send(w, contents[1<<20:])
+		send(w, contents[200<<10:])
 	}
 	s, a := serve(t, slow, whole(contents, "")), newAttempt(t)
 	started := make(chan struct{})

@@ -22,7 +22,7 @@ import (
 
 // contents are what is published in these tests.
 var contents = func() []byte {
-	b := make([]byte, 3<<20)
+	b := make([]byte, 600<<10)
 	for i := range b {
 		b[i] = byte(i * i >> 7)
 	}
