@@ -5,6 +5,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"disdel/internal/data/format"
 	"disdel/internal/job"
 	"disdel/internal/platform/pool"
 )
@@ -18,6 +19,10 @@ type options struct {
 	workerStore string
 	// enforcement is one of the process driver's kinds; "" is the first that works.
 	enforcement string
+	// dataDir, offline and shape say where data comes from and how it looks.
+	dataDir     string
+	offline     bool
+	shape       *format.Shape
 	json, quiet bool
 }
 
@@ -34,6 +39,17 @@ func (o *options) trainFlags(cmd *cobra.Command) {
 	f.Var(countValue{&o.spec.Replicas}, "workers", "number of replicas that learn at once (default: planned)")
 	f.Var(countValue{&o.spec.LocalBatch}, "local-batch", "batch size of one replica (default: planned)")
 	f.Var(countValue{&o.spec.Rounds}, "rounds", "how often weights are averaged; 1 is the thesis (default: planned)")
+}
+
+func (o *options) dataFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	o.dataDirFlag(cmd)
+	f.BoolVar(&o.offline, "offline", false, "download nothing")
+	f.Var(shapeValue{&o.shape}, "shape", "shape of the images in a CSV file, such as 28x28 or 32x32x3 (default: what the file says, else square)")
+}
+
+func (o *options) dataDirFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.dataDir, "data-dir", "", "folder with data sets, or with a folder of each one's name (default: $DISDEL_DATA)")
 }
 
 func (o *options) platformFlags(cmd *cobra.Command) {

@@ -62,39 +62,46 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 	}, nil
 }
 
-// question is what a user asks for, found to make sense.
+// question is what a user asks for, found to make sense. In its spec the data
+// set has its name, even if the user gave a path.
 type question struct {
+	spec    job.Spec
 	set     *data.Set
 	dataset job.Dataset
 }
 
 // ask checks a spec and loads its data set. Whatever can be wrong with a command
-// line is found here, before anything is opened, started or written.
-func ask(ctx context.Context, spec job.Spec) (q question, err error) {
-	if err := spec.Validate(); err != nil {
+// line is found here, before anything is opened or started, and before anything
+// but a download is written.
+func (a *app) ask(ctx context.Context, o *options) (q question, err error) {
+	q.spec = o.spec
+	if err := q.spec.Validate(); err != nil {
 		return q, err
 	}
-	if q.set, err = data.Load(ctx, spec.Dataset); err != nil {
+	sources, end := a.dataOptions(o)
+	q.set, err = data.Open(ctx, q.spec.Dataset, sources)
+	if end(); err != nil {
 		return q, err
 	}
 	q.dataset = datasetOf(q.set)
-	if spec.Kind == job.Train {
+	q.spec.Dataset = q.dataset.Name
+	if q.spec.Kind == job.Train {
 		// The kernel set does not decide whether there is a plan.
-		_, err = plan.Numerics(spec, q.dataset, kernel.Generic().Name)
+		_, err = plan.Numerics(q.spec, q.dataset, kernel.Generic().Name)
 	}
 	return q, err
 }
 
 // prepare chooses the model and stages the data, which makes a job of a
 // question.
-func prepare(ctx context.Context, s store.Store, spec job.Spec, q question) (control.Created, error) {
+func prepare(ctx context.Context, s store.Store, q question) (control.Created, error) {
 	id, err := job.NewID(time.Now(), rand.Reader)
 	if err != nil {
 		return control.Created{}, err
 	}
-	created := control.Created{Job: id, Spec: spec, Dataset: q.dataset}
-	if spec.Kind == job.Infer {
-		m, err := control.FindModel(ctx, s, spec.Dataset, spec.Model)
+	created := control.Created{Job: id, Spec: q.spec, Dataset: q.dataset}
+	if q.spec.Kind == job.Infer {
+		m, err := control.FindModel(ctx, s, q.spec.Dataset, q.spec.Model)
 		if err != nil {
 			return created, err
 		}
@@ -103,23 +110,24 @@ func prepare(ctx context.Context, s store.Store, spec job.Spec, q question) (con
 	return created, stage(ctx, s, q.set, q.dataset)
 }
 
-// runJob carries out one job and prints its record. With JSON the record is
-// printed whatever happens to the job.
-func (a *app) runJob(ctx context.Context, o *options) (record job.Record, err error) {
-	asked, err := ask(ctx, o.spec)
+// runJob carries out one job, prints its record and says what it was about.
+// With JSON the record is printed whatever happens to the job.
+func (a *app) runJob(ctx context.Context, o *options) (record job.Record, d job.Dataset, err error) {
+	asked, err := a.ask(ctx, o)
 	if err != nil {
-		return record, a.refused(ctx, o, record, err)
+		return record, d, a.refused(ctx, o, record, err)
 	}
 	e, err := a.open(ctx, o)
 	if err != nil {
-		return record, a.refused(ctx, o, record, err)
+		return record, d, a.refused(ctx, o, record, err)
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
-	created, err := prepare(ctx, e.store, o.spec, asked)
+	// The set is not looked at again, so its memory is free while the job runs.
+	created, err := prepare(ctx, e.store, asked)
 	if err == nil {
 		record, err = control.Run(ctx, e.config, created)
 	}
-	return record, a.conclude(ctx, o, record, err)
+	return record, created.Dataset, a.conclude(ctx, o, record, err)
 }
 
 // conclude prints how a job ended, and returns the error that says it failed.

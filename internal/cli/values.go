@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"disdel/internal/data/format"
 	"disdel/internal/job"
 	"disdel/internal/platform/pool/process"
 )
@@ -125,4 +126,23 @@ func (v enforcementValue) Set(s string) error {
 		names = append(names, name)
 	}
 	return fmt.Errorf("want one of %s", strings.Join(names, ", "))
+}
+
+// shapeValue is a flag for the shape of an image.
+type shapeValue struct{ shape **format.Shape }
+
+func (v shapeValue) String() string {
+	if v.shape == nil || *v.shape == nil {
+		return ""
+	}
+	return (*v.shape).String()
+}
+func (v shapeValue) Type() string { return "HxW[xC]" }
+func (v shapeValue) Set(s string) error {
+	shape, err := format.ParseShape(s)
+	if err != nil {
+		return err
+	}
+	*v.shape = &shape
+	return nil
 }

@@ -24,6 +24,8 @@ import (
 // Environment variables that the command line reads.
 const (
 	storeEnv     = "DISDEL_STORE"
+	dataEnv      = "DISDEL_DATA"
+	kerasEnv     = "KERAS_HOME"
 	dataHomeEnv  = "XDG_DATA_HOME"
 	cacheHomeEnv = "XDG_CACHE_HOME"
 )

@@ -35,13 +35,16 @@ var mayImport = map[string][]string{
 	"internal/cli":         {everything, cobra, "github.com/schollz/progressbar/v3", "golang.org/x/term"},
 	"internal/cli/gendocs": {"internal/cli", cobra + "/doc"},
 
-	"internal/job":            {},
-	"internal/data":           {"internal/data/shard"},
-	"internal/data/shard":     {},
-	"internal/nn":             {"internal/nn/kernel", unixCall},
-	"internal/nn/kernel":      {},
-	"internal/nn/safetensors": {},
-	"internal/plan":           {"internal/job", "internal/nn"},
+	"internal/job":                    {},
+	"internal/data":                   {"internal/data/fetch", "internal/data/format", "internal/data/shard"},
+	"internal/data/fetch":             {},
+	"internal/data/format":            {},
+	"internal/data/format/formattest": {},
+	"internal/data/shard":             {},
+	"internal/nn":                     {"internal/nn/kernel", unixCall},
+	"internal/nn/kernel":              {},
+	"internal/nn/safetensors":         {},
+	"internal/plan":                   {"internal/job", "internal/nn"},
 	// nn: a model's specification is read to report its size.
 	"internal/control": {"internal/job", "internal/nn", "internal/plan", "internal/platform", "internal/store"},
 	"internal/report":  {"internal/job"},
@@ -86,7 +89,8 @@ var workerLinks = []string{
 // belongs to tests.
 var neverLinked = []string{
 	"testing", "testing/*", cobra + "/doc", "github.com/cpuguy83/*", "github.com/russross/*", "go.yaml.in/*",
-	"go.uber.org/goleak", "pgregory.net/*", "github.com/alicebob/*", module + "internal/platform/platformtest", module + "internal/store/storetest",
+	"go.uber.org/goleak", "pgregory.net/*", "github.com/alicebob/*", module + "internal/platform/platformtest",
+	module + "internal/store/storetest", module + "internal/data/format/formattest",
 }
 
 // suites are packages for tests only, which import package testing.

@@ -260,14 +260,29 @@ type DatasetRow struct {
 	Licence     string `json:"licence"`
 	Attribution string `json:"attribution"`
 	Source      string `json:"source"`
+	// Path is where it was found; where it was not, DownloadBytes is what loading
+	// it downloads. What is inside the program has neither.
+	Path          string `json:"path,omitempty"`
+	DownloadBytes int64  `json:"download_bytes,omitempty"`
+}
+
+func (d DatasetRow) where() string {
+	switch {
+	case d.Path != "":
+		return d.Path
+	case d.DownloadBytes > 0:
+		return fmt.Sprintf("to download, %.1f MB", float64(d.DownloadBytes)/1e6)
+	default:
+		return "built in"
+	}
 }
 
 // Datasets writes the catalogue.
 func Datasets(w io.Writer, rows []DatasetRow) error {
 	t := newTable(w)
-	t.row("DATA SET", "SHAPE", "CLASSES", "TRAIN", "TEST", "LICENCE", "TITLE")
+	t.row("DATA SET", "SHAPE", "CLASSES", "TRAIN", "TEST", "LICENCE", "WHERE", "TITLE")
 	for _, d := range rows {
-		t.row(d.Name, d.Shape, d.Classes, thousands(d.Train), thousands(d.Test), d.Licence, d.Title)
+		t.row(d.Name, d.Shape, d.Classes, thousands(d.Train), thousands(d.Test), orNone(d.Licence), d.where(), d.Title)
 	}
 	if err := t.flush(); err != nil {
 		return err
@@ -356,6 +371,13 @@ func optimizerName(kind string) string {
 		return "SGD"
 	}
 	return kind
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
 }
 
 func percent(fraction float64) string { return fmt.Sprintf("%.2f %%", 100*fraction) }

@@ -101,7 +101,8 @@ func TestGolden(t *testing.T) {
 		"datasets": func(w io.Writer) error {
 			return Datasets(w, []DatasetRow{
 				{Name: "digits", Title: "Handwritten Digits", Shape: "8x8x1", Classes: 10, Train: 1438, Test: 359, Licence: "CC-BY-4.0", Attribution: "E. Alpaydin", Source: "https://example.org"},
-				{Name: "mnist", Title: "", Shape: "28x28x1", Classes: 10, Train: 60000, Test: 10000},
+				{Name: "mnist", Title: "", Shape: "28x28x1", Classes: 10, Train: 60000, Test: 10000, DownloadBytes: 11594722},
+				{Name: "cifar10", Title: "Photographs", Shape: "32x32x3", Classes: 10, Train: 50000, Test: 10000, Path: "/data/cifar10"},
 			})
 		},
 		"checks": func(w io.Writer) error {

@@ -111,7 +111,7 @@ func trainDigits(t *testing.T, program, enforcement string, spec job.Spec) job.R
 
 func stageDigits(t *testing.T, ctx context.Context, st *dir.Store) job.Dataset {
 	t.Helper()
-	set, err := data.Load(ctx, "digits")
+	set, err := data.Open(ctx, "digits", data.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
