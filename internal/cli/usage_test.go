@@ -61,7 +61,8 @@ func TestUsage(t *testing.T) {
 		{"train digits --pool-memory 100", []string{"pool memory 100 MB", "--pool-memory", "--max-memory"}},
 		{"train digits --min-memory 300 --max-memory 200", []string{"maximum memory 200 MB", "--min-memory"}},
 		{"train digits --enforcement prayer", []string{"--enforcement", `"prayer"`, "cgroup-v2", "watched"}},
-		{"train digits --store redis://user:secret@host", []string{`"redis"`, "dir:///absolute/path"}},
+		{"train digits --store tftp://user:secret@127.0.0.1:1", []string{`"tftp"`, "dir:///absolute/path"}},
+		{"train digits --store redis://user:secret@127.0.0.1:none", []string{"port"}},
 		{"train digits --store relative/path", []string{"dir:///absolute/path"}},
 		{"train digits --store dir://relative/path", []string{"relative/path", "absolute"}},
 		{"train digits --store /plain/path", []string{"write dir:///plain/path"}},
@@ -167,6 +168,7 @@ func TestPlaces(t *testing.T) {
 		{"store below a file", func(d *desk) { d.env["DISDEL_STORE"] = "dir://" + file(d) + "/store" }, ExitFailed, []string{"file/store", "not a directory"}},
 		{"store that cannot be made", func(d *desk) { d.env["DISDEL_STORE"] = "dir:///proc/store" }, ExitFailed, []string{"/proc/store"}},
 		{"store among other files", func(d *desk) { file(d); d.env["DISDEL_STORE"] = "dir://" + d.folder }, ExitFailed, []string{d0, `"file"`, "name an empty or a new folder"}},
+		{"store that nobody serves", func(d *desk) { d.env["DISDEL_STORE"] = "redis://user:secret@127.0.0.1:1" }, ExitFailed, []string{"redis://127.0.0.1:1", "refused"}},
 		{"no worker", func(d *desk) { d.program = filepath.Join(d.folder, "gone", "disdel") }, ExitFailed, []string{"find the worker", "gone"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -177,8 +179,8 @@ func TestPlaces(t *testing.T) {
 				for i, part := range c.says {
 					says[i] = strings.ReplaceAll(part, d0, d.folder)
 				}
-				if got := d.run(command, "digits").want(t, c.code, says...); got.stdout != "" {
-					t.Errorf("stdout %q", got.stdout)
+				if got := d.run(command, "digits").want(t, c.code, says...); got.stdout != "" || strings.Contains(got.stderr, "secret") {
+					t.Errorf("stdout %q, stderr %q; want no data and no password", got.stdout, got.stderr)
 				}
 			}
 			if c.code == ExitFailed {
