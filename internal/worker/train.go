@@ -27,23 +27,27 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 		return result, fmt.Errorf("%w: replica %d, steps %d to %d; the plan has %d replicas and this round ends at step %d",
 			errTask, task.Replica, task.From, task.To, n.Replicas, roundEnd)
 	}
-	program, err := nn.Compile(t.model, nn.Config{Batch: n.LocalBatch, Train: true, Optimizer: t.optimizer})
+	spec := t.stream(task.Replica)
+	program, err := nn.Compile(t.model, nn.Config{Batch: spec.Batch, Train: true, Optimizer: t.optimizer})
 	if err != nil {
 		return result, fmt.Errorf("%w: %w", errTask, err)
 	}
-	arena, err := nn.NewArena(int(program.Sizes().Total))
+	arena, instance, memory, err := w.bind(program, spec)
 	if err != nil {
 		return result, err
 	}
 	defer func() { err = errors.Join(err, arena.Close()) }()
-	instance, err := program.Bind(arena.Bytes(), w.cfg.Kernels)
+	stream, err := shard.NewStreamIn(memory, spec)
 	if err != nil {
 		return result, err
+	}
+	if err := stream.Seek(task.From); err != nil {
+		return result, fmt.Errorf("%w: %w", errTask, err)
 	}
 	if err := w.restore(ctx, t, task, instance); err != nil {
 		return result, err
 	}
-	if result, err = w.steps(ctx, t, task, instance); err != nil {
+	if result, err = w.steps(ctx, t, task, instance, stream); err != nil {
 		return result, err
 	}
 	var all []safetensors.Tensor
@@ -51,6 +55,43 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 		all = append(all, t.groups()[g].tensors(flat)...)
 	}
 	return result, w.putTensors(ctx, t.keys.Replica(task.Replica, result.Step), t.stateMeta(result.Step), all)
+}
+
+// stream says what a replica reads. No batch has more records than the largest
+// replica, and what is compiled for more would take memory for nothing: a larger
+// local batch divides an epoch into one step just as this one does.
+func (t *training) stream(replica int) shard.StreamSpec {
+	n := t.plan
+	largest := max(1, (n.Dataset.Train-1)/n.Replicas+1)
+	return shard.StreamSpec{
+		Pieces:        shard.Pieces(n.Dataset.Train, n.Dataset.ShardRecords, n.Replicas, replica),
+		RecordBytes:   int(n.Dataset.RecordBytes()),
+		Seed:          n.Seed,
+		Replica:       replica,
+		Batch:         min(n.LocalBatch, largest),
+		StepsPerEpoch: n.StepsPerEpoch,
+	}
+}
+
+// streamAlignment is that of a stream's memory after the program's.
+const streamAlignment = 64
+
+// bind makes an instance in an arena that also has room for streams like spec,
+// which may follow each other there. The caller closes the arena.
+func (w *Worker) bind(program *nn.Program, spec shard.StreamSpec) (*nn.Arena, *nn.Instance, []byte, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, nil, nil, fmt.Errorf("%w: %w", errTask, err)
+	}
+	at := (program.Sizes().Total + streamAlignment - 1) / streamAlignment * streamAlignment
+	arena, err := nn.NewArena(int(at + spec.Bytes()))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	instance, err := program.Bind(arena.Bytes(), w.cfg.Kernels)
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, arena.Close())
+	}
+	return arena, instance, arena.Bytes()[at:], nil
 }
 
 // held returns the vectors of an instance that training.groups describes.
@@ -91,22 +132,8 @@ func (w *Worker) restore(ctx context.Context, t *training, task job.Task, instan
 	return s.finish()
 }
 
-func (w *Worker) steps(ctx context.Context, t *training, task job.Task, instance *nn.Instance) (job.TaskResult, error) {
+func (w *Worker) steps(ctx context.Context, t *training, task job.Task, instance *nn.Instance, stream *shard.Stream) (job.TaskResult, error) {
 	n := t.plan
-	stream, err := shard.NewStream(shard.StreamSpec{
-		Pieces:        shard.Pieces(n.Dataset.Train, n.Dataset.ShardRecords, n.Replicas, task.Replica),
-		RecordBytes:   int(n.Dataset.RecordBytes()),
-		Seed:          n.Seed,
-		Replica:       task.Replica,
-		Batch:         n.LocalBatch,
-		StepsPerEpoch: n.StepsPerEpoch,
-	})
-	if err != nil {
-		return job.TaskResult{}, fmt.Errorf("%w: %w", errTask, err)
-	}
-	if err := stream.Seek(task.From); err != nil {
-		return job.TaskResult{}, fmt.Errorf("%w: %w", errTask, err)
-	}
 	load := w.loader(n.Dataset, job.TrainPart)
 
 	var result job.TaskResult
