@@ -209,8 +209,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// TestSweep leaves a client dead between a complete temporary file and its link,
-// as a crash would.
+// TestSweep leaves a client of another machine dead between a complete temporary
+// file and its link, as a crash would.
 func TestSweep(t *testing.T) {
 	root := t.TempDir()
 	dead, live := open(t, root), open(t, root)
@@ -225,6 +225,7 @@ func TestSweep(t *testing.T) {
 		return path
 	}
 	deadTemp, liveTemp := temp(dead), temp(live)
+	elsewhere(t, dead)
 	if err := dead.scratch.lock.Close(); err != nil { // What the end of a process does.
 		t.Fatal(err)
 	}
@@ -265,6 +266,172 @@ func TestSweep(t *testing.T) {
 		t.Errorf("keys of puts that never ended: %q, %v", keys, err)
 	}
 	put(t, s, "jobs/7/x", []byte("again"))
+}
+
+// elsewhere makes the lock of a client that of another machine.
+func elsewhere(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.scratch.lock.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.scratch.lock.WriteAt([]byte("host other.example\nboot 1\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSweepHere sweeps young folders: only those of dead clients of this boot of
+// this machine go.
+func TestSweepHere(t *testing.T) {
+	for name, sweeping := range map[string]func(root string, s *Store) error{
+		"open":  func(root string, _ *Store) error { _, err := Open(t.Context(), root); return err },
+		"close": func(_ string, s *Store) error { return s.Close() },
+		"sweep": func(_ string, s *Store) error {
+			sweeper, ok := store.As[store.Sweeper](store.WithRetry(s, store.RetryPolicy{}))
+			if !ok {
+				return errors.New("no sweeper")
+			}
+			return sweeper.Sweep(t.Context())
+		},
+	} {
+		root := t.TempDir()
+		clients := map[string]*Store{}
+		for _, client := range []string{"dead here", "dead elsewhere", "dead without a record", "live here", "live without a record", "sweeping"} {
+			s := open(t, root)
+			put(t, s, strings.ReplaceAll(client, " ", "-"), nil) // Makes the folder.
+			clients[client] = s
+		}
+		elsewhere(t, clients["dead elsewhere"])
+		for client, s := range clients {
+			var err error
+			if strings.HasSuffix(client, "without a record") {
+				err = s.scratch.lock.Truncate(0)
+			}
+			if strings.HasPrefix(client, "dead") {
+				err = errors.Join(err, s.scratch.lock.Close())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		scratches := map[string]string{}
+		for client, s := range clients {
+			scratches[client] = s.scratch.folder
+		}
+		// Clients before they hold their locks.
+		for _, client := range []string{"lockless", "unlocked"} {
+			scratches[client] = filepath.Join(root, tempName, client)
+			if err := os.Mkdir(scratches[client], 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(scratches["unlocked"], lockName), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := sweeping(root, clients["sweeping"]); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for client, folder := range scratches {
+			want := client != "dead here" && (client != "sweeping" || name != "close")
+			if exists(folder) != want {
+				t.Errorf("%s: the folder of %q is left: %v, want %v", name, client, !want, want)
+			}
+		}
+		if err := clients["live here"].SetStatus(t.Context(), "k", []byte("k")); err != nil {
+			t.Errorf("%s: a live client cannot write: %v", name, err)
+		}
+	}
+}
+
+// TestPrune leaves the folders of a client that died before it put something in
+// them.
+func TestPrune(t *testing.T) {
+	s := open(t, t.TempDir())
+	long := strings.Repeat("l", partBytes)
+	put(t, s, "jobs/7/kept", nil)
+	gone := []string{
+		"objects/jobs/7/r0/part", "objects/jobs/8", "objects/" + long + "+/.l", "status/jobs/7", "logs/jobs/8@", "logs/a/b",
+	}
+	kept := []string{"objects/.snapshot", "objects/jobs/.snapshot/a", "objects/folder@", "objects/A", "logs/Log@", "objects/jobs/7"}
+	for _, path := range append(gone, kept...) {
+		if err := os.MkdirAll(filepath.Join(s.root, path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(s.root, "objects/link")
+	if err := os.Symlink(t.TempDir(), link); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sweep(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, path := range append(gone, "objects/jobs/7/r0", "objects/"+long+"+", "status/jobs", "logs/jobs", "logs/a") {
+		if exists(filepath.Join(s.root, path)) {
+			t.Errorf("%s was left", path)
+		}
+	}
+	for _, path := range append(kept, "objects/link", "objects", "status", "logs", tempName, "objects/jobs/7/kept@") {
+		if !exists(filepath.Join(s.root, path)) {
+			t.Errorf("%s was removed", path)
+		}
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Sweep(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("sweep with a cancelled context: %v", err)
+	}
+	if err := errors.Join(s.Close(), os.RemoveAll(s.root)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sweep(t.Context()); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("sweep of a closed client: %v", err)
+	}
+}
+
+// TestPruneRace sweeps all the while that clients write: none loses anything.
+func TestPruneRace(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	sweeper, writer := open(t, root), open(t, root)
+	done := make(chan struct{})
+	swept := make(chan error)
+	go func() {
+		for {
+			select {
+			case <-done:
+				swept <- nil
+				return
+			default:
+				if err := sweeper.Sweep(context.Background()); err != nil {
+					swept <- err
+					return
+				}
+			}
+		}
+	}()
+	ctx := t.Context()
+	for i := range 200 {
+		key := fmt.Sprintf("jobs/%d/r/x", i)
+		put(t, writer, key, []byte("x"))
+		_, err := writer.Append(ctx, key, store.Head{}, []byte("x"))
+		err = errors.Join(err, writer.SetStatus(ctx, key, []byte("x")))
+		if data, getErr := get(writer, key); err != nil || getErr != nil || string(data) != "x" {
+			t.Errorf("%s: %q, %v, %v", key, data, getErr, err)
+			break
+		}
+		if err := errors.Join(writer.Delete(ctx, key), writer.SetStatus(ctx, key, nil)); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(done)
+	if err := <-swept; err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(sweeper.Close(), writer.Close()); err != nil {
+		t.Error(err)
+	}
+	wantTidy(t, root)
 }
 
 // TestSwept takes a client's temporary folder away while it lives, as a machine
@@ -308,7 +475,7 @@ func TestSweepRace(t *testing.T) {
 			case <-done:
 				return
 			default:
-				sweep(root, time.Now().Add(2*staleAge))
+				_ = sweep(t.Context(), root, time.Now().Add(2*staleAge))
 			}
 		}
 	}()
@@ -334,6 +501,66 @@ func TestSweepRace(t *testing.T) {
 		t.Error("no client could make its folder")
 	}
 	wantTidy(t, root)
+}
+
+// TestCheckAccess says whose folders are refused.
+func TestCheckAccess(t *testing.T) {
+	for name, test := range map[string]struct {
+		mode        fs.FileMode
+		owner, user int
+		want        string
+	}{
+		"own":            {0o700, 7, 7, ""},
+		"readable":       {0o755, 7, 7, ""},
+		"read-only":      {0o500, 7, 7, ""},
+		"of the group":   {0o770, 7, 7, "chmod go-w /s"},
+		"of the world":   {fs.ModeSticky | 0o777, 7, 7, "mode 0777"},
+		"only written":   {0o702, 7, 7, "new folder inside it"},
+		"foreign":        {0o755, 8, 7, "another user (8, and this is 7)"},
+		"root's":         {0o755, 0, 7, "chown"},
+		"foreign, root":  {0o755, 8, 0, ""},
+		"writable, root": {0o777, 8, 0, "chmod go-w /s"},
+	} {
+		err := checkAccess("/s", test.mode, test.owner, test.user)
+		if test.want == "" && err == nil {
+			continue
+		}
+		if test.want == "" || !errors.Is(err, store.ErrDenied) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want an ErrDenied with %q", name, err, test.want)
+		}
+	}
+}
+
+// TestOpenWritable opens folders that others can write to, with a store in them
+// and without.
+func TestOpenWritable(t *testing.T) {
+	used := t.TempDir()
+	s := open(t, used)
+	put(t, s, "k", []byte("kept"))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range []string{used, t.TempDir()} {
+		before, _ := os.ReadDir(root)
+		for _, mode := range []fs.FileMode{0o777, 0o770, 0o702} {
+			if err := os.Chmod(root, mode); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(t.Context(), root); !errors.Is(err, store.ErrDenied) || !strings.Contains(err.Error(), "chmod go-w "+root) {
+				t.Errorf("mode %v: %v", mode, err)
+			}
+		}
+		if after, _ := os.ReadDir(root); len(after) != len(before) {
+			t.Error("the refused folder was changed")
+		}
+		if err := os.Chmod(root, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		open(t, root)
+	}
+	if data, err := get(open(t, used), "k"); err != nil || string(data) != "kept" {
+		t.Errorf("once refused: %q, %v", data, err)
+	}
 }
 
 // TestWriterError gives the store's error to the callback, which returns it: it
@@ -425,15 +652,21 @@ func wantUnavailable(t *testing.T, s *Store, head store.Head) {
 
 // TestExplain lists what an error of the operating system becomes.
 func TestExplain(t *testing.T) {
-	for errno, advice := range map[syscall.Errno]string{
-		syscall.ENOSPC: "free space", syscall.EDQUOT: "quota", syscall.EROFS: "writable",
-		syscall.EACCES: "right", syscall.EIO: "disk", syscall.ENOTDIR: "file stands", syscall.EMFILE: "ulimit",
+	for errno, test := range map[syscall.Errno]struct {
+		advice string
+		class  error
+	}{
+		syscall.ENOSPC: {"free space", store.ErrUnavailable}, syscall.EDQUOT: {"quota", store.ErrUnavailable},
+		syscall.EIO: {"disk", store.ErrUnavailable}, syscall.ENOENT: {"mounted", store.ErrUnavailable},
+		syscall.EMFILE: {"ulimit", store.ErrUnavailable}, syscall.EROFS: {"writable", store.ErrDenied},
+		syscall.EACCES: {"right", store.ErrDenied}, syscall.EPERM: {"hard links", store.ErrDenied},
+		syscall.ENOTSUP: {"hard links", store.ErrDenied}, syscall.ENOTDIR: {"file stands", store.ErrDenied},
 	} {
 		err := explain("put", "jobs/7/x", &fs.PathError{Op: "write", Path: "/s/tmp/1", Err: errno})
-		if !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, errno) {
-			t.Errorf("%v: %v is not ErrUnavailable and itself", errno, err)
+		if !errors.Is(err, test.class) || !errors.Is(err, errno) || errors.Is(err, store.ErrUnavailable) && errors.Is(err, store.ErrDenied) {
+			t.Errorf("%v: %v is not %v and itself", errno, err, test.class)
 		}
-		for _, want := range []string{"put jobs/7/x: write /s/tmp/1: ", advice} {
+		for _, want := range []string{"put jobs/7/x: write /s/tmp/1: ", test.advice} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%v: %v has no %q", errno, err, want)
 			}
