@@ -32,6 +32,9 @@ const (
 	// outerRate and outerMomentum are the outer optimizer's (DiLoCo).
 	outerRate     = 0.7
 	outerMomentum = 0.9
+	// maxSteps is the most steps that a job may have: the store's keys write
+	// them with nine digits.
+	maxSteps = 999_999_999
 )
 
 // Numerics makes the numerics plan of a training job. The spec must be valid
@@ -55,6 +58,10 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 
 	replicas, localBatch := divide(spec, data.Train)
 	perEpoch := stepsPerEpoch(data.Train, replicas, localBatch)
+	if spec.Epochs > 0 && perEpoch > maxSteps/spec.Epochs {
+		return job.Numerics{}, fmt.Errorf("epochs %d: with %d steps in each (local batch %d), more than the %d steps a job may have; "+
+			"take fewer epochs or a larger --batch: %w", spec.Epochs, perEpoch, localBatch, maxSteps, job.ErrSpec)
+	}
 	optimizer, err := nn.ParseOptimizer(spec.Optimizer, spec.LearningRate)
 	if err != nil {
 		return job.Numerics{}, fmt.Errorf("%w: %w", job.ErrSpec, err)
@@ -76,6 +83,10 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 	n.RoundSteps, n.Outer, err = rounds(spec, n)
 	if err != nil {
 		return job.Numerics{}, err
+	}
+	if n.Rounds() > job.MaxRounds {
+		return job.Numerics{}, fmt.Errorf("epochs %d: %d steps in rounds of %d are %d rounds, more than the %d a job may have; "+
+			"take fewer epochs, a larger --batch, or fix --rounds: %w", spec.Epochs, n.Steps, n.RoundSteps, n.Rounds(), job.MaxRounds, job.ErrSpec)
 	}
 	return n, nil
 }

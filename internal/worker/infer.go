@@ -157,7 +157,7 @@ func (w *Worker) loadModel(ctx context.Context, key string, d job.Dataset, strea
 	header := reader.Header()
 	spec, err := nn.ParseSpec([]byte(header.Metadata[metaModel]))
 	if err != nil {
-		return m, fmt.Errorf("model %s: metadata %s: %w", key, metaModel, err)
+		return m, fmt.Errorf("%w: model %s: metadata %s: %w", errObject, key, metaModel, err)
 	}
 	if in := spec.Input; in.H != d.Height || in.W != d.Width || in.C != d.Channels || spec.Classes != d.Classes {
 		return m, fmt.Errorf("%w: model %s takes %v and knows %d classes; %s has %dx%dx%d and %d",
@@ -200,14 +200,14 @@ func (w *Worker) evaluate(ctx context.Context, task job.Task) (job.TaskResult, e
 		}
 		var c counts
 		if err := json.Unmarshal(raw, &c); err != nil {
-			return job.TaskResult{}, fmt.Errorf("counts %s: %w", key, err)
+			return job.TaskResult{}, fmt.Errorf("%w: counts %s: %w", errObject, key, err)
 		}
 		if len(c.Confusion) != classes {
-			return job.TaskResult{}, fmt.Errorf("counts %s: %d classes; want %d", key, len(c.Confusion), classes)
+			return job.TaskResult{}, fmt.Errorf("%w: counts %s: %d classes; want %d", errObject, key, len(c.Confusion), classes)
 		}
 		for i, row := range c.Confusion {
 			if len(row) != classes {
-				return job.TaskResult{}, fmt.Errorf("counts %s: class %d has %d columns; want %d", key, i, len(row), classes)
+				return job.TaskResult{}, fmt.Errorf("%w: counts %s: class %d has %d columns; want %d", errObject, key, i, len(row), classes)
 			}
 			for j, count := range row {
 				result.Confusion[i][j] += count
@@ -220,8 +220,8 @@ func (w *Worker) evaluate(ctx context.Context, task job.Task) (job.TaskResult, e
 		w.cfg.Collect()
 	}
 	if result.Records != task.Dataset.Test {
-		return job.TaskResult{}, fmt.Errorf("evaluate %s: %d records were counted; the test part has %d",
-			task.Dataset.Name, result.Records, task.Dataset.Test)
+		return job.TaskResult{}, fmt.Errorf("%w: evaluate %s: %d records were counted; the test part has %d",
+			errObject, task.Dataset.Name, result.Records, task.Dataset.Test)
 	}
 	return result, nil
 }

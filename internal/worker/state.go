@@ -133,7 +133,7 @@ func (w *Worker) readAll(ctx context.Context, key string, limit int64) (data []b
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("get %s: more than %d bytes", key, limit)
+		return nil, fmt.Errorf("%w: get %s: more than %d bytes", errObject, key, limit)
 	}
 	return data, nil
 }
@@ -178,8 +178,8 @@ func (w *Worker) openState(ctx context.Context, t *training, key string, step in
 	}
 	header := reader.Header()
 	if header.Metadata[metaNumerics] != t.digest || header.Metadata[metaStep] != strconv.Itoa(step) {
-		return nil, fmt.Errorf("state %s: belongs to plan %.12s step %s; want plan %.12s step %d",
-			key, header.Metadata[metaNumerics], header.Metadata[metaStep], t.digest, step)
+		return nil, fmt.Errorf("%w: state %s: belongs to plan %.12s step %s; want plan %.12s step %d",
+			errObject, key, header.Metadata[metaNumerics], header.Metadata[metaStep], t.digest, step)
 	}
 	if err := checkTensors(header.Tensors, groups); err != nil {
 		return nil, fmt.Errorf("state %s: %w", key, err)

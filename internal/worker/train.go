@@ -196,6 +196,9 @@ func (w *Worker) loader(d job.Dataset, part job.Part) shard.LoadFunc {
 			return fmt.Errorf("shard %s: holds %dx%dx%d records of %d classes; want %dx%dx%d and %d: %w",
 				key, h.H, h.W, h.C, h.Classes, d.Height, d.Width, d.Channels, d.Classes, shard.ErrFormat)
 		}
+		if p.To > reader.Header.Records {
+			return fmt.Errorf("shard %s: holds %d records; want %d at least: %w", key, reader.Header.Records, p.To, shard.ErrFormat)
+		}
 		if err := reader.ReadRange(p.From, p.To, window); err != nil {
 			return fmt.Errorf("shard %s: %w", key, err)
 		}
