@@ -115,7 +115,7 @@ const promptly = 3 * time.Second
 
 // TestInterrupted: Ctrl-C ends a job at once, without a trace, and says so.
 func TestInterrupted(t *testing.T) {
-	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
 		d := newDesk(t)
 		r := d.start("train", "digits", "--epochs", "2000", "--json")
 		r.until("training, round")
@@ -140,6 +140,48 @@ func TestInterrupted(t *testing.T) {
 		if len(jobs) != 1 || field[string](t, jobs[0], "status") != "cancelled" || field[string](t, jobs[0], "job") != field[string](t, record, "job") {
 			t.Errorf("%v: jobs are %v", signal, jobs)
 		}
+	}
+}
+
+// TestNobodyReads: a job goes on to its end when nobody reads what it says. A
+// result that nobody gets is no success.
+func TestNobodyReads(t *testing.T) {
+	for _, c := range []struct {
+		what   string
+		stdout bool
+		code   int
+	}{{"progress", false, ExitOK}, {"result", true, ExitFailed}} {
+		t.Run(c.what, func(t *testing.T) {
+			d := newDesk(t)
+			reader, writer, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := reader.Close(); err != nil {
+				t.Fatal(err)
+			}
+			cmd := d.command("train", "digits", "--epochs", "1")
+			var stdout, stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			if cmd.Stderr = writer; c.stdout {
+				cmd.Stdout, cmd.Stderr = writer, &stderr
+			}
+			_ = cmd.Run() // the exit code says it all
+			if err := writer.Close(); err != nil {
+				t.Fatal(err)
+			}
+			outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}.want(t, c.code)
+			if c.stdout != strings.Contains(stderr.String(), syscall.EPIPE.Error()) {
+				t.Errorf("stderr %q", &stderr)
+			}
+			jobs := field[[]any](t, d.exec("jobs", "--json").want(t, ExitOK).object(t), "jobs")
+			if len(jobs) != 1 || field[string](t, jobs[0], "status") != "succeeded" {
+				t.Errorf("jobs are %v", jobs)
+			}
+			if left := d.scratch(); len(left) > 0 {
+				t.Errorf("left %v", left)
+			}
+		})
 	}
 }
 
@@ -247,7 +289,7 @@ func TestSameModel(t *testing.T) {
 
 	d := newDesk(t)
 	d.program = filepath.Join(alone, "disdel")
-	own := d.exec(train...).want(t, ExitOK, "there is no disdel-worker beside this program", "go build ./cmd/...")
+	own := d.exec(train...).want(t, ExitOK, "there is no disdel-worker beside this program", "make, or go build -o FOLDER ./cmd/...")
 	if got := digest(t, d, own); got != want {
 		t.Errorf("its own worker: model %s; want %s", got, want)
 	}

@@ -166,7 +166,7 @@ func (a *app) openPlatform(ctx context.Context, o *options) (_ *pool.Pool, worke
 		return nil, "", err
 	}
 	if own {
-		fmt.Fprintln(a.stderr, "disdel: there is no disdel-worker beside this program, so it serves as the worker itself and containers take more memory; build both with: go build ./cmd/...")
+		fmt.Fprintln(a.stderr, "disdel: there is no disdel-worker beside this program, so it serves as the worker itself and containers take more memory; build both with: make, or go build -o FOLDER ./cmd/...")
 	}
 	driver, err := process.Open(ctx, process.Config{Command: []string{path}, Enforcement: o.enforcement})
 	if err != nil {
