@@ -30,7 +30,7 @@ func (a *app) modelsCommand() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, s.Close()) }()
-			models, err := control.Models(cmd.Context(), s)
+			models, err := control.Models(cmd.Context(), s, a.warn)
 			if err != nil {
 				return err
 			}

@@ -79,6 +79,11 @@ func (a *app) run(ctx context.Context, args []string) int {
 	return code
 }
 
+// warn tells of something that does not keep a command from its end.
+func (a *app) warn(err error) {
+	fmt.Fprintf(a.stderr, "disdel: %s\n", printable(err.Error()))
+}
+
 // printable makes one line of what came from files or from other programs, and
 // keeps it from moving the cursor about or changing colours.
 func printable(text string) string {

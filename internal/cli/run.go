@@ -43,7 +43,11 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 	progress := a.newProgress(o.quiet)
 	closeAll := func() error {
 		progress.end()
-		return errors.Join(p.Close(), s.Close())
+		err := p.Close()
+		if err == nil {
+			a.sweep(ctx, s)
+		}
+		return errors.Join(err, s.Close())
 	}
 	limits, err := p.Limits(ctx)
 	if err == nil {
@@ -94,14 +98,14 @@ func (a *app) ask(ctx context.Context, o *options) (q question, err error) {
 
 // prepare chooses the model and stages the data, which makes a job of a
 // question.
-func prepare(ctx context.Context, s store.Store, q question) (control.Created, error) {
+func (a *app) prepare(ctx context.Context, s store.Store, q question) (control.Created, error) {
 	id, err := job.NewID(time.Now(), rand.Reader)
 	if err != nil {
 		return control.Created{}, err
 	}
 	created := control.Created{Job: id, Spec: q.spec, Dataset: q.dataset}
 	if q.spec.Kind == job.Infer {
-		m, err := control.FindModel(ctx, s, q.spec.Dataset, q.spec.Model)
+		m, err := control.FindModel(ctx, s, q.spec.Dataset, q.spec.Model, a.warn)
 		if err != nil {
 			return created, err
 		}
@@ -123,7 +127,7 @@ func (a *app) runJob(ctx context.Context, o *options) (record job.Record, d job.
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
 	// The set is not looked at again, so its memory is free while the job runs.
-	created, err := prepare(ctx, e.store, asked)
+	created, err := a.prepare(ctx, e.store, asked)
 	if err == nil {
 		record, err = control.Run(ctx, e.config, created)
 	}
@@ -168,9 +172,17 @@ func (a *app) refused(ctx context.Context, o *options, record job.Record, cause 
 			Epochs: o.spec.Epochs, Batch: o.spec.Batch, Seed: o.spec.Seed, Actions: []job.RecordAction{},
 		}
 	}
-	record.Status, record.Error = job.Failed, cause.Error()
-	if ctx.Err() != nil {
-		record.Status = job.Cancelled
+	switch record.Status {
+	case job.Succeeded, job.Failed, job.Cancelled:
+		// So it ended. The cause is what came after.
+		if record.Error == "" {
+			record.Error = cause.Error()
+		}
+	default:
+		record.Status, record.Error = job.Failed, cause.Error()
+		if ctx.Err() != nil {
+			record.Status = job.Cancelled
+		}
 	}
 	return errors.Join(cause, report.JSON(a.stdout, record))
 }
@@ -185,6 +197,22 @@ func clearScratch(ctx context.Context, s store.Store, id job.ID) error {
 		return err
 	}
 	return s.Delete(ctx, keys...)
+}
+
+// sweep removes what workers that were killed left unfinished in the store, once
+// there are no workers any more. It works although ctx may be done.
+func (a *app) sweep(ctx context.Context, s store.Store) {
+	sweeper, ok := store.As[interface {
+		Sweep(ctx context.Context) error
+	}](s)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearTimeout)
+	defer cancel()
+	if err := sweeper.Sweep(ctx); err != nil {
+		a.warn(fmt.Errorf("left in the store: %w", err))
+	}
 }
 
 const clearTimeout = 15 * time.Second

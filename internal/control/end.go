@@ -40,6 +40,11 @@ func (r *runner) conclude(ctx context.Context, f Finished) error {
 	if err := r.settle(ctx); err != nil {
 		return err
 	}
+	return r.sign(ctx, f)
+}
+
+// sign logs how the job ended.
+func (r *runner) sign(ctx context.Context, f Finished) error {
 	f.StorePeak, f.ControllerPeak = r.peaks(ctx)
 	return r.append(ctx, Event{Finished: &f})
 }
@@ -50,8 +55,8 @@ func (r *runner) settle(ctx context.Context) (err error) {
 	if r.settled {
 		return nil
 	}
-	r.settled = true
-	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
+	// It works although ctx may be done.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	if r.removeErr = r.removePackages(ctx, r.state.Controllers, r.state.Controllers+1); r.removeErr != nil {
 		r.stop()
@@ -69,6 +74,7 @@ func (r *runner) settle(ctx context.Context) (err error) {
 			err = errors.Join(err, r.note(Event{Ended: &e}))
 		}
 	}
+	r.settled = err == nil && r.removeErr == nil
 	return err
 }
 
@@ -102,8 +108,6 @@ func (r *runner) drain(ctx context.Context) (ended []Ended) {
 // finish frees the platform and the store, and logs how an interrupted job
 // ended. It works although ctx may be done.
 func (r *runner) finish(ctx context.Context, cause error) (job.Record, error) {
-	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-	defer cancel()
 	if !r.owner && r.inDoubt == nil {
 		return r.recordOf(cause) // nothing has begun
 	}
@@ -111,9 +115,12 @@ func (r *runner) finish(ctx context.Context, cause error) (job.Record, error) {
 	if ctx.Err() != nil && !errors.Is(cause, ErrTaken) {
 		err = nil // a consequence of the interruption
 	}
-	err = errors.Join(err, r.settle(cleanup))
+	err = errors.Join(err, r.settle(ctx))
+	// However long that took, there is time to say how the job ended.
+	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
 	if err == nil && r.state.Finished == nil {
-		err = r.conclude(cleanup, Finished{Status: job.Cancelled, Error: "interrupted"})
+		err = r.sign(cleanup, Finished{Status: job.Cancelled, Error: "interrupted"})
 	}
 	if !errors.Is(err, ErrTaken) {
 		// Also after another error: what is known now need not be done again.

@@ -50,8 +50,10 @@ type State struct {
 // Attempt is one invocation.
 type Attempt struct {
 	Invoked
-	At    time.Time
-	Ended *Ended
+	// Controller is the one that made it, counted from 0.
+	Controller int
+	At         time.Time
+	Ended      *Ended
 }
 
 // unit names a piece of work that must succeed once before the job goes on.
@@ -142,7 +144,7 @@ func fold(s State, e Event) (State, error) {
 		if err := s.checkTask(e.Invoked.Task); err != nil {
 			return s, fmt.Errorf("attempt %d: %w", e.Invoked.Attempt, err)
 		}
-		s.Attempts = append(s.Attempts, Attempt{Invoked: *e.Invoked, At: e.At})
+		s.Attempts = append(s.Attempts, Attempt{Invoked: *e.Invoked, Controller: s.Controllers, At: e.At})
 		s.Running++
 		s.unit(unitOf(e.Invoked.Task)).running = true
 	case e.Ended != nil:
@@ -214,7 +216,7 @@ func ended(s State, e Ended, at time.Time) State {
 		default:
 			p.failures++
 		}
-		p.last, p.lastAt = &Attempt{Invoked: attempt.Invoked, At: attempt.At, Ended: &e}, at
+		p.last, p.lastAt = &Attempt{Invoked: attempt.Invoked, Controller: attempt.Controller, At: attempt.At, Ended: &e}, at
 		return s
 	}
 	p.failures, p.throttled, p.last = 0, 0, nil

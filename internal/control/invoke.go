@@ -90,6 +90,9 @@ func attempt(ctx context.Context, p platform.Platform, call platform.Call, limit
 	if out.Kind != platform.Success && out.Kind != platform.ApplicationError {
 		return e
 	}
+	if out.Kind == platform.ApplicationError && len(out.Result) == 0 {
+		return e // the worker refused to be initialised, and the message says why
+	}
 	var result job.TaskResult
 	if err := json.Unmarshal(out.Result, &result); err != nil {
 		e.Kind, e.Message = platform.Lost, "the worker's answer is no task result: "+err.Error()

@@ -99,6 +99,9 @@ func Resume(ctx context.Context, cfg Config, id job.ID) (job.Record, error) {
 		err := fmt.Errorf("job %s: %w: %s", id, ErrEnded, s.Finished.Status)
 		return s.Record(), errors.Join(err, r.tidy(ctx))
 	}
+	if s.Created.Limits.MemoryDefault == 0 {
+		return job.Record{}, fmt.Errorf("job %s: its log is of an older version, which cannot be resumed", id)
+	}
 	return r.run(ctx, Event{Resumed: &Resumed{}})
 }
 

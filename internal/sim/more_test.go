@@ -157,7 +157,7 @@ func TestInference(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := control.FindModel(t.Context(), w.store, "tiny", "")
+		m, err := control.FindModel(t.Context(), w.store, "tiny", "", nil)
 		if err != nil || m.Digest != trained.Model.Digest || m.Accuracy != trained.Accuracy || m.Job != jobID {
 			t.Fatalf("model %+v, %v", m, err)
 		}
@@ -188,7 +188,7 @@ func TestInference(t *testing.T) {
 // TestFindModel: the newest by default, by the start of its digest otherwise.
 func TestFindModel(t *testing.T) {
 	w := newWorld(t, noFaults)
-	if _, err := control.FindModel(t.Context(), w.store, "tiny", ""); !errors.Is(err, control.ErrNoModel) || !strings.Contains(err.Error(), "disdel train tiny") {
+	if _, err := control.FindModel(t.Context(), w.store, "tiny", "", nil); !errors.Is(err, control.ErrNoModel) || !strings.Contains(err.Error(), "disdel train tiny") {
 		t.Errorf("empty store: %v", err)
 	}
 	var head store.Head
@@ -204,16 +204,16 @@ func TestFindModel(t *testing.T) {
 		}
 	}
 	for prefix, want := range map[string]job.ID{"": "3", "aa": "3", "ab2": "2"} {
-		if m, err := control.FindModel(t.Context(), w.store, "tiny", prefix); err != nil || m.Job != want {
+		if m, err := control.FindModel(t.Context(), w.store, "tiny", prefix, nil); err != nil || m.Job != want {
 			t.Errorf("model %q: of job %s, %v; want that of %s", prefix, m.Job, err, want)
 		}
 	}
 	for prefix, want := range map[string]string{"a": "2 models", "cc": "none on tiny", "ab22": "none on tiny"} {
-		if m, err := control.FindModel(t.Context(), w.store, "tiny", prefix); !errors.Is(err, control.ErrNoModel) || !strings.Contains(err.Error(), want) {
+		if m, err := control.FindModel(t.Context(), w.store, "tiny", prefix, nil); !errors.Is(err, control.ErrNoModel) || !strings.Contains(err.Error(), want) {
 			t.Errorf("model %q: %+v, %v; want %q", prefix, m, err, want)
 		}
 	}
-	if models, err := control.Models(t.Context(), w.store); err != nil || len(models) != 3 {
+	if models, err := control.Models(t.Context(), w.store, nil); err != nil || len(models) != 3 {
 		t.Errorf("%d models, %v; want each digest once", len(models), err)
 	}
 	if _, err := control.Resume(t.Context(), w.config(), "nothing"); !errors.Is(err, control.ErrNoJob) {

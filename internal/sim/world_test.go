@@ -147,11 +147,11 @@ func (w *world) checkEnded(record job.Record, status job.Status, digest string) 
 		if record.Model.Digest != digest {
 			w.t.Errorf("model %s, want that of the run without faults, %s", record.Model.Digest, digest)
 		}
-		models, err := control.Models(context.Background(), w.store)
+		models, err := control.Models(context.Background(), w.store, nil)
 		if err != nil || len(models) != 1 || models[0].Digest != digest {
 			w.t.Errorf("models in the store: %v, %v; want the trained one once", models, err)
 		}
-		if _, err := control.FindModel(context.Background(), w.store, "tiny", digest[:8]); err != nil {
+		if _, err := control.FindModel(context.Background(), w.store, "tiny", digest[:8], nil); err != nil {
 			w.t.Error(err)
 		}
 		if entries, err := w.store.Log(context.Background(), job.ModelsLog, store.Head{}); err != nil || len(entries) != 1 {
