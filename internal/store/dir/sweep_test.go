@@ -218,6 +218,22 @@ func TestPrune(t *testing.T) {
 	}
 }
 
+// TestDeleteKeepsLink: what Delete leaves empty goes, a link to it does not.
+func TestDeleteKeepsLink(t *testing.T) {
+	s := open(t, t.TempDir())
+	link := filepath.Join(s.base(objectsName), "jobs")
+	if err := os.Symlink(t.TempDir(), link); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "jobs/7/x", nil)
+	if err := s.Delete(t.Context(), "jobs/7/x"); err != nil {
+		t.Fatal(err)
+	}
+	if exists(filepath.Join(link, "7")) || !exists(link) {
+		t.Error("want the folder removed and the link kept")
+	}
+}
+
 // TestPruneRace sweeps all the while that clients write: none loses anything.
 func TestPruneRace(t *testing.T) {
 	t.Parallel()
@@ -240,7 +256,7 @@ func TestPruneRace(t *testing.T) {
 		}
 	}()
 	ctx := t.Context()
-	for i := range 200 {
+	for i := range 50 {
 		key := fmt.Sprintf("jobs/%d/r/x", i)
 		put(t, writer, key, []byte("x"))
 		_, err := writer.Append(ctx, key, store.Head{}, []byte("x"))
