@@ -190,6 +190,23 @@ func TestRecord_Metrics(t *testing.T) {
 	if got != want {
 		t.Errorf("metrics %+v\nwant    %+v", got, want)
 	}
+
+	// Another controller's container is another one, whatever its name.
+	next := len(s.state.Attempts)
+	if err := s.run("resume"); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 { // to plan, to deploy, to invoke
+		if len(s.state.Attempts) == next {
+			if err := s.run("do"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s.fold(Event{Ended: &Ended{Attempt: next, Kind: platform.Lost, Usage: usage("a", 20, time.Second)}})
+	if got := s.state.Record().Metrics; got.Containers != 3 || got.FailedContainers != 2 || got.MemoryPeak != 50+128*job.MB {
+		t.Errorf("after a resume: metrics %+v; want 3 containers", got)
+	}
 	if (State{}).Record().Status != job.Running {
 		t.Error("a job that has not begun has ended")
 	}
