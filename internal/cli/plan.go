@@ -91,6 +91,12 @@ func (a *app) makePlan(ctx context.Context, o *options) (state control.State, er
 	notebook := mem.New()
 	defer func() { err = errors.Join(err, notebook.Close()) }()
 	e.config.Store = notebook
+	observe := e.config.Observe
+	e.config.Observe = func(s control.State) {
+		if s.Progress().Phase == "probe" { // nothing else is done
+			observe(s)
+		}
+	}
 	if _, err := control.Run(ctx, e.config, control.Created{Job: id, Spec: asked.spec, Dataset: asked.dataset, PlanOnly: true}); err != nil {
 		return state, err
 	}

@@ -202,9 +202,7 @@ func clearScratch(ctx context.Context, s store.Store, id job.ID) error {
 // sweep removes what workers that were killed left unfinished in the store, once
 // there are no workers any more. It works although ctx may be done.
 func (a *app) sweep(ctx context.Context, s store.Store) {
-	sweeper, ok := store.As[interface {
-		Sweep(ctx context.Context) error
-	}](s)
+	sweeper, ok := store.As[store.Sweeper](s)
 	if !ok {
 		return
 	}

@@ -142,8 +142,10 @@ func checkRoot(root string) error {
 const writeAccess = 2 // W_OK of access(2)
 
 func checkAccess(root string, mode fs.FileMode, owner, user int) error {
-	if mode.Perm()&0o022 != 0 {
-		return fmt.Errorf("other users can write to %s (mode %#o): run chmod go-w %[1]s, or name a new folder inside it: %[3]w",
+	// A group may write: where each user has a group of his own, that is how
+	// folders are made.
+	if mode.Perm()&0o002 != 0 {
+		return fmt.Errorf("other users can write to %s (mode %#o): run chmod o-w %[1]s, or name a new folder inside it: %[3]w",
 			root, mode.Perm(), store.ErrDenied)
 	}
 	if owner != user && user != 0 {

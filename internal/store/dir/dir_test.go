@@ -196,13 +196,13 @@ func TestCheckAccess(t *testing.T) {
 		"own":            {0o700, 7, 7, ""},
 		"readable":       {0o755, 7, 7, ""},
 		"read-only":      {0o500, 7, 7, ""},
-		"of the group":   {0o770, 7, 7, "chmod go-w /s"},
+		"of the group":   {0o770, 7, 7, ""},
 		"of the world":   {fs.ModeSticky | 0o777, 7, 7, "mode 0777"},
 		"only written":   {0o702, 7, 7, "new folder inside it"},
 		"foreign":        {0o755, 8, 7, "another user (8, and this is 7)"},
 		"root's":         {0o755, 0, 7, "chown"},
 		"foreign, root":  {0o755, 8, 0, ""},
-		"writable, root": {0o777, 8, 0, "chmod go-w /s"},
+		"writable, root": {0o777, 8, 0, "chmod o-w /s"},
 	} {
 		err := checkAccess("/s", test.mode, test.owner, test.user)
 		if test.want == "" && err == nil {
@@ -225,11 +225,11 @@ func TestOpenWritable(t *testing.T) {
 	}
 	for _, root := range []string{used, t.TempDir()} {
 		before, _ := os.ReadDir(root)
-		for _, mode := range []fs.FileMode{0o777, 0o770, 0o702} {
+		for _, mode := range []fs.FileMode{0o777, 0o772, 0o702} {
 			if err := os.Chmod(root, mode); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Open(t.Context(), root); !errors.Is(err, store.ErrDenied) || !strings.Contains(err.Error(), "chmod go-w "+root) {
+			if _, err := Open(t.Context(), root); !errors.Is(err, store.ErrDenied) || !strings.Contains(err.Error(), "chmod o-w "+root) {
 				t.Errorf("mode %v: %v", mode, err)
 			}
 		}
