@@ -271,18 +271,18 @@ func TestResumed(t *testing.T) {
 // when a worker is killed on the way.
 func TestSameModel(t *testing.T) {
 	train := []string{"train", "digits", "--workers", "4", "--epochs", "6", "--json"}
-	digest := func(t *testing.T, d *desk, o outcome) string {
+	digest := func(t *testing.T, o outcome) string {
 		t.Helper()
 		return field[string](t, o.want(t, ExitOK).object(t), "model", "digest")
 	}
 	first := newDesk(t)
-	want := digest(t, first, first.exec(append(train, "--containers", "1")...))
+	want := digest(t, first.exec(append(train, "--containers", "1")...))
 	for name, args := range map[string][]string{
 		"four containers": {"--containers", "4"},
 		"watched":         {"--enforcement", "watched"},
 	} {
 		d := newDesk(t)
-		if got := digest(t, d, d.exec(append(train, args...)...)); got != want {
+		if got := digest(t, d.exec(append(train, args...)...)); got != want {
 			t.Errorf("%s: model %s; want %s", name, got, want)
 		}
 	}
@@ -290,7 +290,7 @@ func TestSameModel(t *testing.T) {
 	d := newDesk(t)
 	d.program = filepath.Join(alone, "disdel")
 	own := d.exec(train...).want(t, ExitOK, "there is no disdel-worker beside this program", "make, or go build -o FOLDER ./cmd/...")
-	if got := digest(t, d, own); got != want {
+	if got := digest(t, own); got != want {
 		t.Errorf("its own worker: model %s; want %s", got, want)
 	}
 
@@ -302,7 +302,7 @@ func TestSameModel(t *testing.T) {
 			pid := r.cmd.Process.Pid
 			endOneWorker(t, pid, signal)
 			got := r.end().want(t, ExitOK)
-			if model := digest(t, d, got); model != want {
+			if model := digest(t, got); model != want {
 				t.Errorf("model %s; want %s", model, want)
 			}
 			if failed := field[float64](t, got.object(t), "metrics", "failed_containers"); failed != 1 {

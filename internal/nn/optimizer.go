@@ -81,20 +81,20 @@ func Optimizers() []string { return []string{KindAdam, KindAdamW, KindSGD} }
 // A learning rate of zero stands for its usual one too: 0.001 for adam and
 // adamw, 0.01 for sgd.
 func ParseOptimizer(name string, learningRate float64) (Optimizer, error) {
-	make, usual := Adam, 1e-3
+	compose, usual := Adam, 1e-3
 	switch name {
 	case KindAdam:
 	case KindAdamW:
-		make = AdamW
+		compose = AdamW
 	case KindSGD:
-		make, usual = SGD, 1e-2
+		compose, usual = SGD, 1e-2
 	default:
 		return Optimizer{}, fmt.Errorf("%w: kind %.40q, known are: %s", ErrOptimizer, name, strings.Join(Optimizers(), ", "))
 	}
 	if learningRate == 0 {
 		learningRate = usual
 	}
-	o := make(learningRate)
+	o := compose(learningRate)
 	return o, o.Validate()
 }
 

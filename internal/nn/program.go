@@ -259,6 +259,7 @@ func (p *Program) layOut(share bool) {
 			scratch = s.conv.ForwardScratch()
 		case stageNorm:
 			scratch = s.norm.ForwardScratch()
+		default:
 		}
 		if s.arg != nil {
 			s.arg.first, s.arg.last = forward, forward
@@ -282,6 +283,7 @@ func (p *Program) layOut(share bool) {
 				scratch = max(scratch, s.conv.BackwardScratch(s.inputDue))
 			case stageNorm:
 				scratch = max(scratch, s.norm.BackwardScratch())
+			default:
 			}
 		}
 		p.scratch = max(p.scratch, scratch)

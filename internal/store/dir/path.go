@@ -236,7 +236,7 @@ func openFile(path string, flag int) (*os.File, error) {
 
 func notFile(path string, mode fs.FileMode) error {
 	what := "not a file"
-	switch mode.Type() {
+	switch mode.Type() { //nolint:exhaustive // the other types and flags are just not files
 	case fs.ModeDir:
 		what = "a folder"
 	case fs.ModeSymlink:
