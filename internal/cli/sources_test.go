@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"disdel/internal/data/format/formattest"
@@ -145,9 +146,12 @@ func TestSources_WhatIsWrong(t *testing.T) {
 // TestSources_Download: downloads go through the environment's proxy into the
 // cache, and are refused if they are not what is published.
 func TestSources_Download(t *testing.T) {
+	var mu sync.Mutex
 	var asked []string
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
 		asked = append(asked, r.URL.String())
+		mu.Unlock()
 		w.Header().Set("Content-Length", "26421880")
 		_, _ = w.Write(make([]byte, 26421880))
 	}))
@@ -159,9 +163,11 @@ func TestSources_Download(t *testing.T) {
 		"disdel: downloading "+file+", 0.0 of 26.4 MB\n", "disdel: downloading "+file+", 26.4 of 26.4 MB\n",
 		"other contents than published: SHA-256 ", "want 3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
 		"yourself into DIR/fashion_mnist and give --data-dir DIR")
+	mu.Lock()
 	if want := []string{"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/" + file}; !slices.Equal(asked, want) {
 		t.Errorf("asked for %q, want %q", asked, want)
 	}
+	mu.Unlock()
 	if got.stdout != "" {
 		t.Errorf("stdout %q", got.stdout)
 	}

@@ -61,16 +61,18 @@ func longName() job.Record {
 
 func plans() (job.Numerics, job.Resources) {
 	e := job.Estimate{Fit: 400 * job.KB, Package: 9 * job.MB, Data: 100 * job.KB, Safety: 577 * job.KB}
-	return job.Numerics{
+	n := job.Numerics{
 		Version: 1, KernelSet: "generic-1", Seed: 1, Epochs: 5, Batch: 64, LocalBatch: 16, Replicas: 4,
 		Dataset:       job.Dataset{Name: "digits", Train: 1438, Test: 359, Height: 8, Width: 8, Channels: 1, Classes: 10},
 		StepsPerEpoch: 23, Steps: 115, RoundSteps: 20,
 		Local: job.Optimizer{Kind: "adam", LearningRate: 0.001}, Outer: job.Nesterov{LearningRate: 0.7, Momentum: 0.9},
-	}, job.Resources{
+	}
+	r := job.Resources{
 		Memory: 128 * job.MB, Timeout: time.Minute, Containers: 4, Budget: 30 * time.Second, Seconds: 1.234,
 		Roles:       map[job.Role]job.Estimate{job.RoleTrain: e, job.RoleEvaluate: {Package: 9 * job.MB, Model: 1}, job.RoleProbe: {}},
 		Explanation: []string{"memory: the platform's smallest action has 128 MB.", "containers: 4 at once."},
 	}
+	return n, r
 }
 
 func TestGolden(t *testing.T) {
