@@ -90,7 +90,7 @@ func TestInVirtualMachine(t *testing.T) {
 		})
 	}
 	if !report.done {
-		t.Errorf("the machine ended early: %v\n%s", context.Cause(ctx), report.console)
+		t.Errorf("the machine ended early: %v\n%s", cmp.Or(context.Cause(ctx), report.err), report.console)
 	}
 }
 
@@ -181,6 +181,7 @@ type machine struct{ image, payload, folder string }
 type report struct {
 	phases  []phase
 	done    bool
+	err     error  // how the machine ended
 	console []byte // the last of it
 }
 
@@ -249,11 +250,11 @@ func (m machine) boot(ctx context.Context, alive, booted time.Duration, accelera
 		}
 	}).Stop()
 	r := follow(output, &began)
-	err = cmd.Wait()
+	r.err = cmd.Wait()
 	text, _ := os.ReadFile(console) // a machine that died at once has none
 	r.console = append(text[max(0, len(text)-8<<10):], stderr.Bytes()...)
 	if !began.Load() {
-		return r, fmt.Errorf("%w\n%s", cmp.Or(context.Cause(ctx), err, errors.New("it powered off")), r.console)
+		return r, fmt.Errorf("%w\n%s", cmp.Or(context.Cause(ctx), r.err, errors.New("it powered off")), r.console)
 	}
 	return r, nil
 }
