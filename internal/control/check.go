@@ -97,6 +97,8 @@ func checkResult(n *job.Numerics, t job.Task, r *job.TaskResult) error {
 				return fmt.Errorf("%w: a class has %d columns of %d", errResult, len(row), classes)
 			}
 		}
+	case job.RoleInfer:
+		// What it found is in the store.
 	}
 	return nil
 }

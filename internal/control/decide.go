@@ -282,6 +282,8 @@ func hopeless(p progress) string {
 	case platform.OutOfMemory, platform.TimedOut:
 		// Answered by another plan, whose number is bounded.
 		return ""
+	default:
+		// Bounded by the counts below.
 	}
 	if p.failures >= maxFailures {
 		return fmt.Sprintf("%s; gave up after %d failures in a row", e.Message, p.failures)
@@ -300,11 +302,12 @@ func notBefore(p progress) time.Time {
 		return p.lastAt.Add(throttledPause)
 	case platform.OutOfMemory, platform.TimedOut:
 		return p.lastAt
+	default:
+		if p.failures <= 1 {
+			return p.lastAt
+		}
+		return p.lastAt.Add(min(backoffFirst<<(p.failures-2), backoffMost))
 	}
-	if p.failures <= 1 {
-		return p.lastAt
-	}
-	return p.lastAt.Add(min(backoffFirst<<(p.failures-2), backoffMost))
 }
 
 // conclude ends a job that has nothing left to compute.

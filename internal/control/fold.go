@@ -50,8 +50,10 @@ type State struct {
 // Attempt is one invocation.
 type Attempt struct {
 	Invoked
-	At    time.Time
-	Ended *Ended
+	// Controller is the one that made it, counted from 0.
+	Controller int
+	At         time.Time
+	Ended      *Ended
 }
 
 // unit names a piece of work that must succeed once before the job goes on.
@@ -142,7 +144,7 @@ func fold(s State, e Event) (State, error) {
 		if err := s.checkTask(e.Invoked.Task); err != nil {
 			return s, fmt.Errorf("attempt %d: %w", e.Invoked.Attempt, err)
 		}
-		s.Attempts = append(s.Attempts, Attempt{Invoked: *e.Invoked, At: e.At})
+		s.Attempts = append(s.Attempts, Attempt{Invoked: *e.Invoked, Controller: s.Controllers, At: e.At})
 		s.Running++
 		s.unit(unitOf(e.Invoked.Task)).running = true
 	case e.Ended != nil:
@@ -160,12 +162,15 @@ func fold(s State, e Event) (State, error) {
 	case e.Resumed != nil:
 		for i := range s.Attempts {
 			if attempt := &s.Attempts[i]; attempt.Ended == nil {
-				// No failure of the unit: however often controllers are replaced,
-				// the job goes on.
+				// No failure of the unit.
 				attempt.Ended = &Ended{Attempt: i, Kind: platform.Lost, Message: "the controller was restarted"}
 				s.Running--
 				s.unit(unitOf(attempt.Task)).running = false
 			}
+		}
+		// However often controllers are replaced, the job goes on.
+		for _, p := range s.units {
+			p.failures, p.throttled = 0, 0
 		}
 		s.Controllers++
 		// The platform has forgotten the actions of a controller that is gone.
@@ -211,7 +216,7 @@ func ended(s State, e Ended, at time.Time) State {
 		default:
 			p.failures++
 		}
-		p.last, p.lastAt = &Attempt{Invoked: attempt.Invoked, At: attempt.At, Ended: &e}, at
+		p.last, p.lastAt = &Attempt{Invoked: attempt.Invoked, Controller: attempt.Controller, At: attempt.At, Ended: &e}, at
 		return s
 	}
 	p.failures, p.throttled, p.last = 0, 0, nil

@@ -22,6 +22,7 @@ func BenchmarkStep(b *testing.B) {
 		{"cnn", Shape{28, 28, 1}, 64},
 		{"cnn", Shape{32, 32, 3}, 64},
 		{"mlp", Shape{28, 28, 1}, 64},
+		{"cnn-deep", Shape{16, 16, 3}, 16},
 	} {
 		for _, v := range []struct {
 			set     kernel.Set
@@ -35,7 +36,7 @@ func BenchmarkStep(b *testing.B) {
 				t := 0
 				for b.Loop() {
 					t++
-					if _, err := in.Step(x, y, scale, t); err != nil {
+					if _, err := takeStep(in, x, y, t); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -62,7 +63,7 @@ func longRun(b *testing.B, spec Spec, cfg Config) {
 				for i := range 10 {
 					t := 1000*thousand + 10*part + i + 1
 					k := t % 20
-					if _, err := in.Step(x[k*size:][:size], y[k*cfg.Batch:][:cfg.Batch], scale, t); err != nil {
+					if _, err := takeStep(in, x[k*size:][:size], y[k*cfg.Batch:][:cfg.Batch], t); err != nil {
 						b.Fatal(err)
 					}
 				}

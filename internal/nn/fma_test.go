@@ -26,7 +26,10 @@ func sets(t testing.TB) []kernel.Set {
 // steps trains from a seed and returns the bits of the end.
 func steps(t *testing.T, spec Spec, cfg Config, set kernel.Set, n int) []uint32 {
 	t.Helper()
-	cfg.Train, cfg.Optimizer = true, Adam(1e-3)
+	cfg.Train = true
+	if cfg.Optimizer.Kind == "" {
+		cfg.Optimizer = Adam(1e-3)
+	}
 	in := bindSet(t, spec, cfg, set)
 	in.Init(1)
 	x, y := records(spec, cfg.Batch, 3)
@@ -66,19 +69,25 @@ func TestOneSetOneResult(t *testing.T) {
 // The bits of fma-1 are a promise, too: on every platform, with every width of
 // vectors. If the arithmetic changes on purpose, so must the set's name.
 func TestFMABitsArePinned(t *testing.T) {
-	for name, want := range map[string]uint64{
-		"cnn": 0xbcd4da32f98a3da2, "mlp": 0x1ece8f07d21fc1b2, "deep": 0xb9a54a304f610d31,
+	for name, c := range map[string]struct {
+		spec  Spec
+		o     Optimizer
+		steps int
+		want  uint64
+	}{
+		"cnn":      {named(t, "cnn", Shape{8, 9, 2}, 10), Adam(1e-3), 30, 0xbcd4da32f98a3da2},
+		"mlp":      {named(t, "mlp", Shape{8, 9, 2}, 10), Adam(1e-3), 30, 0x1ece8f07d21fc1b2},
+		"deep":     {gradientModel(t, "deep"), Adam(1e-3), 30, 0xb9a54a304f610d31},
+		"cnn-deep": {named(t, "cnn-deep", Shape{5, 4, 2}, 10), Adam(1e-3), 5, 0xa6d30263f52fb455},
+		"strides":  {gradientModel(t, "stride and same, pooled, deep"), AdamW(1e-3), 30, 0xe07383e14ce3210c},
+		"avgpool":  {gradientModel(t, "avgpool of rectified"), SGD(1e-2), 30, 0x291c79fcb786195f},
 	} {
-		spec := gradientModels(t)[10]
-		if name != "deep" {
-			spec = named(t, name, Shape{8, 9, 2}, 10)
-		}
 		h := uint64(14695981039346656037)
-		for _, v := range steps(t, spec, Config{Batch: 8}, kernel.FMA(), 30) {
+		for _, v := range steps(t, c.spec, Config{Batch: 8, Optimizer: c.o}, kernel.FMA(), c.steps) {
 			h = (h ^ uint64(v)) * 1099511628211
 		}
-		if h != want {
-			t.Errorf("%q: %#x, want %#x", name, h, want)
+		if h != c.want {
+			t.Errorf("%q: %#x, want %#x", name, h, c.want)
 		}
 	}
 }
@@ -92,36 +101,11 @@ func TestFMAStepAllocatesNothing(t *testing.T) {
 		step := 0
 		if n := testing.AllocsPerRun(10, func() {
 			step++
-			if _, err := in.Step(x, y, scale, step); err != nil {
+			if _, err := takeStep(in, x, y, step); err != nil {
 				t.Fatal(err)
 			}
 		}); n != 0 {
 			t.Errorf("%d threads: %v allocations", threads, n)
-		}
-	}
-}
-
-// A gradient with fma-1 is a sum in record order, on threads as well.
-func TestFMAGradientContinuesOverParts(t *testing.T) {
-	for _, spec := range []Spec{gradientModels(t)[10], gradientModels(t)[4], named(t, "cnn", Shape{20, 20, 3}, 10)} {
-		x, y := records(spec, 17, 4)
-		size := spec.Input.Elements()
-		var want []uint32
-		for _, threads := range []int{1, 2} {
-			for _, cuts := range [][]int{{0, 17}, {0, 2, 3, 17}, {0, 9, 17}} {
-				in := bindSet(t, spec, Config{Batch: 17, Train: true, Optimizer: Adam(1e-3), Threads: threads}, kernel.FMA())
-				in.Init(2)
-				for i := 1; i < len(cuts); i++ {
-					lo, hi := cuts[i-1], cuts[i]
-					in.forward(x[lo*size:hi*size], hi-lo, scale)
-					in.backward(y[lo:hi], 1.0/17, lo == 0, hi == 17)
-				}
-				if got := bits(in.gradients); want == nil {
-					want = got
-				} else if !slices.Equal(got, want) {
-					t.Errorf("%s, %d threads: parts at %v do not add up to the whole", spec.Name, threads, cuts)
-				}
-			}
 		}
 	}
 }

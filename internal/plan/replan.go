@@ -35,7 +35,7 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 			"%s ran out of memory in the %v that --memory fixes; raise it or leave it out", role, spec.Memory)}
 	case grown <= r.Memory:
 		return r, &Infeasible{"memory", int64(r.Memory) + 1, int64(r.Memory), fmt.Sprintf(
-			"%s ran out of memory in %v, the most that the platform allows; take a smaller --local-batch", role, r.Memory)}
+			"%s ran out of memory in %v, the most that the platform allows; %s", role, r.Memory, lessMemory(role))}
 	}
 	estimate := next.Roles[role]
 	estimate.Safety += max(0, r.Memory-estimate.Total()) + 1

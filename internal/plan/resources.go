@@ -61,7 +61,7 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 		return job.Resources{}, err
 	}
 	r.Roles[job.RoleTrain] = train
-	r.Roles[job.RoleAverage] = averageEstimate(m, probe)
+	r.Roles[job.RoleAverage] = averageEstimate(n, m, probe)
 	if err := fit(&r, spec, limits, n.Replicas); err != nil {
 		return job.Resources{}, err
 	}
@@ -89,7 +89,7 @@ func Infer(spec job.Spec, d job.Dataset, modelSpec []byte, limits job.Limits, pr
 	if err != nil {
 		return job.Resources{}, err
 	}
-	return r, fit(&r, spec, limits, want)
+	return r, fit(&r, spec, limits, r.InferPieces)
 }
 
 // evaluation starts a plan with what every job needs: running the model over
@@ -190,8 +190,8 @@ func fit(r *job.Resources, spec job.Spec, limits job.Limits, want int) error {
 	}
 	if limits.MemoryMax > 0 && r.Memory > limits.MemoryMax {
 		return &Infeasible{"memory", int64(r.Memory), int64(limits.MemoryMax), fmt.Sprintf(
-			"%s needs %v of memory, the platform allows %v (short by %v); take a smaller --local-batch or a platform with larger actions",
-			role, r.Memory, limits.MemoryMax, r.Memory-limits.MemoryMax)}
+			"%s needs %v of memory, the platform allows %v (short by %v); %s",
+			role, r.Memory, limits.MemoryMax, r.Memory-limits.MemoryMax, lessMemory(role))}
 	}
 	if limits.PoolMemory > 0 && r.Memory > limits.PoolMemory {
 		return poolShort(r.Memory, limits)
@@ -212,6 +212,14 @@ func fit(r *job.Resources, spec job.Spec, limits job.Limits, want int) error {
 	}
 	r.Explanation = append([]string{"memory: " + binds + "."}, r.Explanation...)
 	return nil
+}
+
+// lessMemory says what the user can do about a role that needs too much.
+func lessMemory(role job.Role) string {
+	if role == job.RoleTrain {
+		return "take a smaller --local-batch or a platform with larger actions"
+	}
+	return "take a smaller model or a platform with larger actions"
 }
 
 func poolShort(memory job.Bytes, limits job.Limits) error {
@@ -267,7 +275,8 @@ func containers(r *job.Resources, spec job.Spec, limits job.Limits, want int) {
 // equals.
 func largest(roles map[job.Role]job.Estimate) (role job.Role, need job.Bytes) {
 	for _, name := range slices.Sorted(maps.Keys(roles)) {
-		if total := roles[name].Total(); total > need {
+		// A probe comes before the plan: it has its own action or none.
+		if total := roles[name].Total(); name != job.RoleProbe && total > need {
 			role, need = name, total
 		}
 	}

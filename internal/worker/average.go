@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"unsafe"
 
 	"disdel/internal/job"
@@ -19,7 +18,7 @@ import (
 // average merges the states of all replicas at the end of a round. Weights and
 // moments become their mean, weighted by each replica's records and summed in
 // replica order in float64. The outer optimizer then treats the mean change of
-// the weights as a gradient. After the last round the result is the model file,
+// what is learned as a gradient. After the last round the result is the model file,
 // whose digest is returned.
 //
 // The sums are the only thing that grows with the model, and nothing grows with
@@ -34,12 +33,12 @@ func (w *Worker) average(ctx context.Context, task job.Task) (result job.TaskRes
 		return result, fmt.Errorf("%w: steps %d to %d are no round of the plan, which has %d steps in rounds of %d",
 			errTask, task.From, task.To, n.Steps, n.RoundSteps)
 	}
-	arena, err := nn.NewArena(t.count * averageBytes)
+	arena, err := nn.NewArena(averageBytes(t.optimizer, t.count))
 	if err != nil {
 		return result, err
 	}
 	defer func() { err = errors.Join(err, arena.Close()) }()
-	buf := newAverageBuffers(arena.Bytes(), t.count)
+	buf := newAverageBuffers(arena.Bytes(), t)
 
 	if err := w.sumReplicas(ctx, t, task.To, buf); err != nil {
 		return result, err
@@ -47,38 +46,53 @@ func (w *Worker) average(ctx context.Context, task job.Task) (result job.TaskRes
 	if err := w.previous(ctx, t, task.From, buf); err != nil {
 		return result, err
 	}
-	outerStep(n.Outer, buf.weights, buf.outer, buf.sums[0])
-	m, v := narrow(buf.sums[1]), narrow(buf.sums[2])
+	outerStep(n.Outer, buf.weights[:t.learned], buf.outer, buf.sums[0])
+	// The model's own state takes no step: it is statistics, not a place on a
+	// slope, and momentum could make a variance negative.
+	for i := t.learned; i < t.count; i++ {
+		buf.weights[i] = float32(buf.sums[0][i])
+	}
 	result.Step = task.To
 
 	if task.To < n.Steps {
-		return result, w.putTensors(ctx, t.keys.Global(task.To), t.stateMeta(task.To), slices.Concat(
-			tensors(t.params, "", buf.weights),
-			tensors(t.params, prefixM, m),
-			tensors(t.params, prefixV, v),
-			tensors(t.params, prefixOuter, buf.outer)))
+		groups := t.groups()
+		all := groups[0].tensors(buf.weights)
+		for g, sums := range buf.sums[1:] {
+			all = append(all, groups[g+1].tensors(narrow(sums))...)
+		}
+		all = append(all, t.outer().tensors(buf.outer)...)
+		return result, w.putTensors(ctx, t.keys.Global(task.To), t.stateMeta(task.To), all)
 	}
 	result.Digest, err = w.putModel(ctx, t, buf.weights)
 	return result, err
 }
 
-// averageBytes is what averaging holds for each parameter: three sums in
-// float64, weights and momentum in float32.
-const averageBytes = 3*8 + 2*4
+// averageBytes is what averaging holds: for each parameter one float64 sum of
+// the weights and one of every moment, weights and outer momentum in float32.
+func averageBytes(o nn.Optimizer, parameters int) int {
+	return parameters * (8*(1+o.Moments()) + 2*4)
+}
 
 type averageBuffers struct {
-	sums           [3][]float64 // weights, m, v
+	sums           [][]float64 // weights, then the moments
 	weights, outer []float32
 }
 
-func newAverageBuffers(arena []byte, count int) averageBuffers {
-	sums := unsafe.Slice((*float64)(unsafe.Pointer(unsafe.SliceData(arena))), 3*count)
-	rest := unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(arena[3*8*count:]))), 2*count)
+// newAverageBuffers lays the buffers over the arena: each as long as the flat
+// vector, of which what is learned uses the first part.
+func newAverageBuffers(arena []byte, t *training) averageBuffers {
+	groups := t.groups()
+	wide := unsafe.Slice((*float64)(unsafe.Pointer(unsafe.SliceData(arena))), len(groups)*t.count)
+	rest := unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(arena[len(groups)*8*t.count:]))), 2*t.count)
 	var b averageBuffers
-	for g := range b.sums {
-		b.sums[g] = sums[g*count : (g+1)*count]
+	for g := range groups {
+		sums := wide[g*t.count:][:t.count]
+		if g > 0 {
+			sums = sums[:t.learned]
+		}
+		b.sums = append(b.sums, sums)
 	}
-	b.weights, b.outer = rest[:count], rest[count:]
+	b.weights, b.outer = rest[:t.count], rest[t.count:][:t.learned]
 	return b
 }
 
@@ -91,22 +105,23 @@ func (w *Worker) sumReplicas(ctx context.Context, t *training, step int, buf ave
 		if err := w.addReplica(ctx, t, replica, step, share, buf); err != nil {
 			return err
 		}
-		collect()
+		w.cfg.Collect()
 	}
 	return nil
 }
 
 func (w *Worker) addReplica(ctx context.Context, t *training, replica, step int, share float64, buf averageBuffers) (err error) {
-	s, err := w.openState(ctx, t, t.keys.Replica(replica, step), step, "", prefixM, prefixV)
+	s, err := w.openState(ctx, t, t.keys.Replica(replica, step), step, t.groups())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	for _, sum := range buf.sums {
-		if err := s.readGroup(buf.weights); err != nil {
+		values := buf.weights[:len(sum)]
+		if err := s.readGroup(values); err != nil {
 			return err
 		}
-		for i, x := range buf.weights {
+		for i, x := range values {
 			// The conversion keeps the product from being fused into the sum on
 			// processors where the compiler would.
 			sum[i] += float64(share * float64(x))
@@ -122,29 +137,42 @@ func (w *Worker) previous(ctx context.Context, t *training, from int, buf averag
 		clear(buf.outer)
 		return nil
 	}
-	s, err := w.openState(ctx, t, t.keys.Global(from), from, "", prefixM, prefixV, prefixOuter)
+	s, err := w.openState(ctx, t, t.keys.Global(from), from, append(t.groups(), t.outer()))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	// Moments are read over by the momentum that follows them.
-	for _, group := range [][]float32{buf.weights, buf.outer, buf.outer, buf.outer} {
-		if err := s.readGroup(group); err != nil {
-			return err
+	err = s.readGroup(buf.weights)
+	for range buf.sums[1:] { // moments
+		if err == nil {
+			err = s.skipGroup()
 		}
 	}
-	return s.finish()
+	if err == nil {
+		err = s.readGroup(buf.outer)
+	}
+	if err == nil {
+		err = s.finish()
+	}
+	return err
 }
 
 // outerStep is Nesterov's step on the change of the averaged weights, as in
 // DiLoCo (Douillard et al. 2023) and PyTorch's SGD: with the gradient g = old -
 // mean, u = momentum*u + g and new = old - rate*(g + momentum*u). Everything is
-// computed in float64 and rounded once.
+// computed in float64 and rounded once. Plain averaging, rate 1 without
+// momentum, takes the mean as it is: old - (old - mean) would lose digits of a
+// mean that is far smaller than old.
 func outerStep(o job.Nesterov, weights, outer []float32, mean []float64) {
+	plain := o.LearningRate == 1 && o.Momentum == 0
 	for i, old := range weights {
 		g := float64(old) - mean[i]
 		u := float64(o.Momentum*float64(outer[i])) + g
 		outer[i] = float32(u)
+		if plain {
+			weights[i] = float32(mean[i])
+			continue
+		}
 		weights[i] = float32(float64(old) - float64(o.LearningRate*(g+float64(o.Momentum*u))))
 	}
 }
@@ -165,7 +193,7 @@ func (w *Worker) putModel(ctx context.Context, t *training, weights []float32) (
 	if err != nil {
 		return "", err
 	}
-	all := tensors(t.params, "", weights)
+	all := t.groups()[0].tensors(weights)
 	sum := sha256.New()
 	if err := safetensors.Write(sum, meta, all); err != nil {
 		return "", err

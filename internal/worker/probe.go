@@ -71,7 +71,7 @@ func (w *Worker) probe(ctx context.Context, task job.Task) (result job.TaskResul
 	if err != nil {
 		return result, err
 	}
-	p.Held = job.Bytes(spec.ParamCount() * averageBytes).CeilTo(pageBytes)
+	p.Held = job.Bytes(averageBytes(nn.Adam(job.DefaultLearningRate), spec.ParamCount())).CeilTo(pageBytes)
 	p.Package = peak - p.Held
 	result.Probe = &p
 	return result, nil
@@ -130,7 +130,7 @@ func (w *Worker) measureSteps(ctx context.Context) (flops float64, err error) {
 			return 0, err
 		}
 		steps++
-		if _, err := instance.Step(pixels, labels, probeData.Scale, steps); err != nil {
+		if _, err := instance.Step(nn.StepInput{Pixels: pixels, Labels: labels, Scale: probeData.Scale, Step: steps}); err != nil {
 			return 0, fmt.Errorf("probe: %w", err)
 		}
 	}
@@ -188,7 +188,7 @@ func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
 		Version: job.NumericsVersion, KernelSet: w.cfg.Kernels.Name, Dataset: d, Model: spec.Canonical(),
 		Seed: job.DefaultSeed, Epochs: 1, Batch: probeBatch, LocalBatch: probeBatch, Replicas: 2,
 		StepsPerEpoch: 4, Steps: 4, RoundSteps: 2,
-		Local: job.Adam{LearningRate: adam.LearningRate, Beta1: adam.Beta1, Beta2: adam.Beta2, Epsilon: adam.Epsilon},
+		Local: job.Optimizer(adam),
 		Outer: job.Nesterov{LearningRate: 0.7, Momentum: 0.9},
 	}
 	digest, err := n.Digest()
@@ -214,7 +214,7 @@ func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
 		if _, err := w.Do(ctx, t); err != nil {
 			return err
 		}
-		collect()
+		w.cfg.Collect()
 	}
 	return nil
 }
@@ -269,17 +269,12 @@ func takeTime(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// Version is the version of this program: that of its module, or of the commit
-// it was built from.
+// Version is the version of this program's module; that of a build from a
+// checkout names the commit.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return info.Main.Version + "+" + s.Value[:min(12, len(s.Value))]
-		}
 	}
 	return info.Main.Version
 }

@@ -6,12 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"disdel/internal/data/shard"
 	"disdel/internal/job"
 	"disdel/internal/nn"
+	"disdel/internal/nn/safetensors"
 )
 
 // train takes a replica's steps From to To, which lie in one round, and stores
@@ -27,32 +27,78 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 		return result, fmt.Errorf("%w: replica %d, steps %d to %d; the plan has %d replicas and this round ends at step %d",
 			errTask, task.Replica, task.From, task.To, n.Replicas, roundEnd)
 	}
-	optimizer := nn.Adam(n.Local.LearningRate)
-	optimizer.Beta1, optimizer.Beta2, optimizer.Epsilon = n.Local.Beta1, n.Local.Beta2, n.Local.Epsilon
-	program, err := nn.Compile(t.model, nn.Config{Batch: n.LocalBatch, Train: true, Optimizer: optimizer})
+	spec := t.stream(task.Replica)
+	program, err := nn.Compile(t.model, nn.Config{Batch: spec.Batch, Train: true, Optimizer: t.optimizer})
 	if err != nil {
 		return result, fmt.Errorf("%w: %w", errTask, err)
 	}
-	arena, err := nn.NewArena(int(program.Sizes().Total))
+	arena, instance, memory, err := w.bind(program, spec)
 	if err != nil {
 		return result, err
 	}
 	defer func() { err = errors.Join(err, arena.Close()) }()
-	instance, err := program.Bind(arena.Bytes(), w.cfg.Kernels)
+	stream, err := shard.NewStreamIn(memory, spec)
 	if err != nil {
 		return result, err
+	}
+	if err := stream.Seek(task.From); err != nil {
+		return result, fmt.Errorf("%w: %w", errTask, err)
 	}
 	if err := w.restore(ctx, t, task, instance); err != nil {
 		return result, err
 	}
-	if result, err = w.steps(ctx, t, task, instance); err != nil {
+	if result, err = w.steps(ctx, t, task, instance, stream); err != nil {
 		return result, err
 	}
+	var all []safetensors.Tensor
+	for g, flat := range held(instance) {
+		all = append(all, t.groups()[g].tensors(flat)...)
+	}
+	return result, w.putTensors(ctx, t.keys.Replica(task.Replica, result.Step), t.stateMeta(result.Step), all)
+}
+
+// stream says what a replica reads. No batch has more records than the largest
+// replica, and what is compiled for more would take memory for nothing: a larger
+// local batch divides an epoch into one step just as this one does.
+func (t *training) stream(replica int) shard.StreamSpec {
+	n := t.plan
+	largest := max(1, (n.Dataset.Train-1)/n.Replicas+1)
+	return shard.StreamSpec{
+		Pieces:        shard.Pieces(n.Dataset.Train, n.Dataset.ShardRecords, n.Replicas, replica),
+		RecordBytes:   int(n.Dataset.RecordBytes()),
+		Seed:          n.Seed,
+		Replica:       replica,
+		Batch:         min(n.LocalBatch, largest),
+		StepsPerEpoch: n.StepsPerEpoch,
+	}
+}
+
+// streamAlignment is that of a stream's memory after the program's.
+const streamAlignment = 64
+
+// bind makes an instance in an arena that also has room for streams like spec,
+// which may follow each other there. The caller closes the arena.
+func (w *Worker) bind(program *nn.Program, spec shard.StreamSpec) (*nn.Arena, *nn.Instance, []byte, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, nil, nil, fmt.Errorf("%w: %w", errTask, err)
+	}
+	at := (program.Sizes().Total + streamAlignment - 1) / streamAlignment * streamAlignment
+	arena, err := nn.NewArena(int(at + spec.Bytes()))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	instance, err := program.Bind(arena.Bytes(), w.cfg.Kernels)
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, arena.Close())
+	}
+	return arena, instance, arena.Bytes()[at:], nil
+}
+
+// held returns the vectors of an instance that training.groups describes.
+func held(instance *nn.Instance) [][]float32 {
 	m, v := instance.Moments()
-	return result, w.putTensors(ctx, t.keys.Replica(task.Replica, result.Step), t.stateMeta(result.Step), slices.Concat(
-		tensors(t.params, "", instance.Weights()),
-		tensors(t.params, prefixM, m),
-		tensors(t.params, prefixV, v)))
+	all := [][]float32{instance.Weights(), m, v}
+	return all[:1+instance.Program().Config().Optimizer.Moments()]
 }
 
 // restore brings an instance to the state at task.From: the seed's at step 0,
@@ -62,42 +108,32 @@ func (w *Worker) restore(ctx context.Context, t *training, task job.Task, instan
 		instance.Init(t.plan.Seed)
 		return nil
 	}
-	prefixes := []string{"", prefixM, prefixV}
+	groups := t.groups()
 	key := t.keys.Replica(task.Replica, task.From)
 	if task.From%t.plan.RoundSteps == 0 {
 		key = t.keys.Global(task.From)
-		prefixes = append(prefixes, prefixOuter)
+		groups = append(groups, t.outer())
 	}
-	s, err := w.openState(ctx, t, key, task.From, prefixes...)
+	s, err := w.openState(ctx, t, key, task.From, groups)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	m, v := instance.Moments()
-	for _, group := range [][]float32{instance.Weights(), m, v} {
-		if err := s.readGroup(group); err != nil {
+	for _, flat := range held(instance) {
+		if err := s.readGroup(flat); err != nil {
 			return err
 		}
 	}
-	return nil
+	for len(s.groups) > 0 {
+		if err := s.skipGroup(); err != nil {
+			return err
+		}
+	}
+	return s.finish()
 }
 
-func (w *Worker) steps(ctx context.Context, t *training, task job.Task, instance *nn.Instance) (job.TaskResult, error) {
+func (w *Worker) steps(ctx context.Context, t *training, task job.Task, instance *nn.Instance, stream *shard.Stream) (job.TaskResult, error) {
 	n := t.plan
-	stream, err := shard.NewStream(shard.StreamSpec{
-		Pieces:        shard.Pieces(n.Dataset.Train, n.Dataset.ShardRecords, n.Replicas, task.Replica),
-		RecordBytes:   int(n.Dataset.RecordBytes()),
-		Seed:          n.Seed,
-		Replica:       task.Replica,
-		Batch:         n.LocalBatch,
-		StepsPerEpoch: n.StepsPerEpoch,
-	})
-	if err != nil {
-		return job.TaskResult{}, fmt.Errorf("%w: %w", errTask, err)
-	}
-	if err := stream.Seek(task.From); err != nil {
-		return job.TaskResult{}, fmt.Errorf("%w: %w", errTask, err)
-	}
 	load := w.loader(n.Dataset, job.TrainPart)
 
 	var result job.TaskResult
@@ -112,7 +148,10 @@ func (w *Worker) steps(ctx context.Context, t *training, task job.Task, instance
 		}
 		if batch.Len() > 0 {
 			began := time.Now()
-			loss, err := instance.Step(batch.Pixels, batch.Labels, n.Dataset.Scale, loop.next+1)
+			loss, err := instance.Step(nn.StepInput{
+				Pixels: batch.Pixels, Labels: batch.Labels, Scale: n.Dataset.Scale,
+				Step: loop.next + 1, Seed: n.Seed, Replica: task.Replica,
+			})
 			if err != nil {
 				return job.TaskResult{}, stepError(err, task, loop.next, n)
 			}
@@ -147,7 +186,7 @@ func (w *Worker) loader(d job.Dataset, part job.Part) shard.LoadFunc {
 		}
 		defer func() {
 			err = errors.Join(err, object.Close())
-			collect()
+			w.cfg.Collect()
 		}()
 		reader, err := shard.NewReader(object)
 		if err != nil {
@@ -156,6 +195,9 @@ func (w *Worker) loader(d job.Dataset, part job.Part) shard.LoadFunc {
 		if h := reader.Header; h.H != d.Height || h.W != d.Width || h.C != d.Channels || h.Classes != d.Classes {
 			return fmt.Errorf("shard %s: holds %dx%dx%d records of %d classes; want %dx%dx%d and %d: %w",
 				key, h.H, h.W, h.C, h.Classes, d.Height, d.Width, d.Channels, d.Classes, shard.ErrFormat)
+		}
+		if p.To > reader.Header.Records {
+			return fmt.Errorf("shard %s: holds %d records; want %d at least: %w", key, reader.Header.Records, p.To, shard.ErrFormat)
 		}
 		if err := reader.ReadRange(p.From, p.To, window); err != nil {
 			return fmt.Errorf("shard %s: %w", key, err)

@@ -11,7 +11,8 @@
 //     fuse a multiply-add on the platforms that have one.
 //  2. Every sum is one chain of additions per result, in a stated order:
 //     convolution and dense forward start from the bias and take kernel row,
-//     kernel column and channel in, or the inputs, in order; a gradient of a
+//     kernel column and channel in, or the inputs, in order, without what pads an
+//     input; a gradient of a
 //     parameter starts from its old value and takes records in order, inside a
 //     record the outputs row by row; the gradient of a dense layer's input
 //     takes the units in order; that of a convolution's input takes outputs row
@@ -28,7 +29,10 @@
 //  4. Square roots and divisions are the correctly rounded ones of IEEE 754.
 //     exp and log are written here, because those of package math differ
 //     between architectures.
-//  5. NaN passes through ReLU and max-pool, so that it reaches the loss.
+//  5. A set is these and no more: the loss, pooling, batch normalisation,
+//     stochastic gradient descent, weight decay and moving averages are single
+//     functions, so their bits are the same for all sets.
+//  6. NaN passes through ReLU and max-pool, so that it reaches the loss.
 //
 // Loops run over outputs, so that a vectorised set may keep one chain per lane
 // and the same order.
@@ -52,8 +56,8 @@
 //  2. A chain is s = fma(a, b, s) for one product after the other, s kept in
 //     float32 in between, so it may be cut and continued anywhere.
 //  3. Convolution forward: one chain for each output, from the bias, over kernel
-//     row, kernel column, channel in. Then the maximum, the first of equals, then
-//     ReLU.
+//     row, kernel column, channel in. What pads an input is +0 and counts like any
+//     other value, here and in 7. Then the maximum, the first of equals, then ReLU.
 //  4. Dense forward: the inputs are four groups, each one chain from +0 over its
 //     inputs; the groups' sums are added in order, ((g0+g1)+g2)+g3, then the bias,
 //     then ReLU. Where the input is a flattened map of Rows x Cols pixels, its rows
@@ -75,11 +79,12 @@
 //     kept between parts of a batch. So a range of pixels can be worked through for
 //     all records before the next one, and parts of a batch may come one by one.
 //  8. Convolution, gradient of the input: one chain from +0 over outputs (after
-//     pooling) row by row, and at each over filters; zero gradients are left out.
-//  9. Terms whose gradient is zero are also left out of 7 where an output is pooled
-//     and either the window is not 3x3, or the pool is not 2x2, or the filters are
-//     not a multiple of eight; else they are included. This shows in the sign of a
-//     zero at most.
+//     pooling) row by row, and at each over filters. Without a pool and with a
+//     stride of one all K*K windows count, +0 being the gradient of those that are
+//     not outputs; else terms whose gradient is zero are left out.
+//  9. Terms whose gradient is zero are also left out of 7 where an output is pooled,
+//     unless the window is 3x3, the stride one, the pool 2x2 and the filters are a
+//     multiple of eight. For finite values that shows in the sign of a zero at most.
 //  10. Adam: m = fma(g-m, 1-beta1, m); v = fma(fma(g, g, -v), 1-beta2, v);
 //     w = w - m*alpha / (sqrt(v)+epsilon).
 //  11. ReLU makes +0 of what is not positive; gradients that a closed ReLU stops are

@@ -79,6 +79,8 @@ func (k *fma) DenseBackward(g Dense, n int, x, w, dy []float32, grad Gradient, d
 func (k *fma) ConvForward(g Conv, n int, x, w, bias, y []float32, arg []uint8, scratch []float32) {
 	c := convWork{v: k.v, g: g, n: n, x: x[:n*g.H*g.W*g.C], w: w[:g.weights()*g.F], bias: bias[:g.F], arg: arg, scratch: scratch}
 	c.outH, c.outW = g.Out()
+	_, wide := g.padded()
+	c.wide = wide * g.C
 	c.y = y[:n*c.outH*c.outW*g.F]
 	if k.team == nil || c.small() {
 		c.forward(0, 1)
@@ -92,6 +94,8 @@ func (k *fma) ConvForward(g Conv, n int, x, w, bias, y []float32, arg []uint8, s
 func (k *fma) ConvBackward(g Conv, n int, x, w []float32, arg []uint8, dy []float32, grad Gradient, dx, scratch []float32) {
 	c := convWork{v: k.v, g: g, n: n, x: x[:n*g.H*g.W*g.C], w: w[:g.weights()*g.F], arg: arg, grad: grad, dx: dx, scratch: scratch}
 	c.outH, c.outW = g.Out()
+	_, wide := g.padded()
+	c.wide = wide * g.C
 	c.dy = dy[:n*c.outH*c.outW*g.F]
 	c.grad.Partial = grad.Partial[:g.Partials()]
 	if grad.First {
@@ -108,7 +112,7 @@ func (k *fma) ConvBackward(g Conv, n int, x, w []float32, arg []uint8, dy []floa
 		c.gather()
 	}
 	if dx != nil {
-		c.v.transposed(scratch, g.weights(), w, g.F, g.weights(), g.F)
+		c.turnWeights()
 		if together {
 			k.team.run(k.inputGradients)
 		} else {

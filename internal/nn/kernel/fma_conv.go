@@ -6,8 +6,8 @@ package kernel
 // convolution with its 2x2 max-pool.
 type pooling struct {
 	x           []float32 // from the first pixel's window on
-	rowX, skipX int       // a row of x; from the end of a window's row to the next
-	step        int       // a column of x
+	rowX, skipX int       // from a window to the one below; from the end of a window's row to its next
+	step        int       // from a window to the one to its right
 	rows, steps int       // of the window, and values of a row of it
 	w           []float32 // from the first filter on
 	rowW        int
@@ -61,7 +61,7 @@ func (p *pooling) plain(filters int) {
 						s = fma32(p.x[at+k], p.w[w], s)
 						w += p.rowW
 					}
-					at += p.rowX
+					at += p.steps + p.skipX
 				}
 				if place == 0 || s > best || s != s {
 					best = s
@@ -82,6 +82,7 @@ type convWork struct {
 	g          Conv
 	n          int
 	outH, outW int
+	wide       int // values of a row of a record with its padding
 	x, w, bias []float32
 	y          []float32
 	arg        []uint8
@@ -92,24 +93,39 @@ type convWork struct {
 
 // fmaScratch returns the float32 values of scratch that both passes need.
 func (g Conv) fmaScratch(threads int, train, dx bool) int64 {
-	n := 0
-	if g.Pool > 1 && !g.pairs() {
-		n = threads * g.rowScratch()
-	}
+	n := threads * (g.frameScratch() + g.rowScratch())
 	if train {
-		n = max(n, threads*g.tableScratch())
+		n = max(n, threads*(g.frameScratch()+g.tableScratch()))
 		if dx {
-			n = max(n, g.weights()*g.F+threads*g.H*g.W*g.C)
+			n = max(n, g.weights()*g.F+threads*g.gradientScratch())
 		}
 	}
 	return int64(n)
 }
 
+// padded returns the size of a record with its padding.
+func (g Conv) padded() (h, w int) {
+	return g.H + g.Pad.Top + g.Pad.Bottom, g.W + g.Pad.Left + g.Pad.Right
+}
+
+// frameScratch returns the values of one record with its padding, if it has any.
+func (g Conv) frameScratch() int {
+	if g.Pad == (Pad{}) {
+		return 0
+	}
+	h, w := g.padded()
+	return h * w * g.C
+}
+
 // pairs says that convolution and pooling are done in registers.
 func (g Conv) pairs() bool { return g.Pool == 2 && g.F%lanes == 0 }
 
-// rowScratch returns the values of the rows that one pooled row is made from.
+// rowScratch returns the values of the rows that one pooled row is made from, if
+// they do not stay in registers.
 func (g Conv) rowScratch() int {
+	if g.Pool == 1 || g.pairs() {
+		return 0
+	}
 	_, w := g.Out()
 	return g.Pool * g.Pool * w * g.F
 }
@@ -121,22 +137,60 @@ func (c *convWork) small() bool {
 
 func (c *convWork) forward(part, parts int) {
 	defer c.v.leave(c.v.enter())
-	first, last := share(c.n*c.outH, part, parts)
-	for i := first; i < last; i++ {
-		c.row(i/c.outH, i%c.outH, part)
+	g := c.g
+	scratch := c.scratch[part*(g.frameScratch()+g.rowScratch()):]
+	i, last := share(c.n*c.outH, part, parts)
+	for i < last {
+		r, row := i/c.outH, i%c.outH
+		end := min(c.outH, row+last-i)
+		x := c.record(r, row*g.Pool, end*g.Pool, scratch)
+		for ; row < end; row++ {
+			c.row(x, r, row, scratch[g.frameScratch():])
+			i++
+		}
 	}
 }
 
-// row makes one row of the output of record r.
-func (c *convWork) row(r, row, part int) {
+// record returns record r with its padding, as far as the rows [from, to) of the
+// convolution, before pooling, need it; frame is where it is made if it has to be.
+func (c *convWork) record(r, from, to int, frame []float32) []float32 {
 	g := c.g
-	wide := g.W * g.C
-	x := c.x[r*g.H*wide:][:g.H*wide][row*g.Pool*wide:]
+	in := g.H * g.W * g.C
+	x := c.x[r*in:][:in]
+	if g.Pad == (Pad{}) {
+		return x
+	}
+	frame = frame[:g.frameScratch()]
+	surround(frame, x, g.H, g.W*g.C, c.wide, g.Pad.Top, g.Pad.Left*g.C, from*g.stride(), (to-1)*g.stride()+g.K)
+	return frame
+}
+
+// surround writes the rows [from, to) of dst, which are wide values each: the given
+// number of rows of src, of cols values each, from the row top and the value left on,
+// with zeros around them.
+func surround(dst, src []float32, rows, cols, wide, top, left, from, to int) {
+	for y := from; y < to; y++ {
+		row := dst[y*wide:][:wide]
+		if y < top || y >= top+rows {
+			clear(row)
+			continue
+		}
+		clear(row[:left])
+		copy(row[left:][:cols], src[(y-top)*cols:])
+		clear(row[left+cols:])
+	}
+}
+
+// row makes one row of the output of record r, which is x with its padding; rows is
+// scratch.
+func (c *convWork) row(x []float32, r, row int, rows []float32) {
+	g, s := c.g, c.g.stride()
+	x = x[row*g.Pool*s*c.wide:]
 	at, size := (r*c.outH+row)*c.outW*g.F, c.outW*g.F
 	y := c.y[at:][:size]
 	if g.pairs() {
 		p := pooling{
-			x: x, rowX: wide, skipX: wide - g.K*g.C, step: g.C, rows: g.K, steps: g.K * g.C,
+			x: x, rowX: s * c.wide, skipX: c.wide - g.K*g.C, step: s * g.C, rows: g.K, steps: g.K * g.C,
 			w: c.w, rowW: g.F, bias: c.bias, y: y, arg: c.arg[at:][:size], filters: g.F,
 		}
 		if !g.ReLU {
@@ -146,7 +200,7 @@ func (c *convWork) row(r, row, part int) {
 		return
 	}
 	p := product{
-		rowA: g.C, stepA: 1, segA: wide, segments: g.K, steps: g.K * g.C,
+		rowA: s * g.C, stepA: 1, segA: c.wide, segments: g.K, steps: g.K * g.C,
 		b: c.w, stepB: g.F, from: c.bias, rowC: g.F,
 	}
 	if g.Pool == 1 {
@@ -154,9 +208,9 @@ func (c *convWork) row(r, row, part int) {
 		c.v.compute(p, c.outW, g.F)
 	} else {
 		width := c.outW * g.Pool // columns of the convolution that pooling uses
-		rows := c.scratch[part*g.rowScratch():][:g.rowScratch()]
+		rows = rows[:g.rowScratch()]
 		for i := range g.Pool {
-			p.a, p.c = x[i*wide:], rows[i*width*g.F:]
+			p.a, p.c = x[i*s*c.wide:], rows[i*width*g.F:]
 			c.v.compute(p, width, g.F)
 		}
 		poolRow(Pool{g.Pool, width, g.F, g.Pool}, rows, y, c.arg[at:][:size])

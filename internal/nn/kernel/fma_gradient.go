@@ -49,7 +49,8 @@ func (p *tap) plain() {
 type method int
 
 const (
-	// methodTables is for windows of 3x3 with a pool of 2x2. Zeros are included.
+	// methodTables is for windows of 3x3, one apart, with a pool of 2x2. Zeros are
+	// included.
 	methodTables method = iota
 	// methodProducts is for what is not pooled: products of matrices. Zeros are
 	// included.
@@ -63,7 +64,7 @@ func (g Conv) method() method {
 	switch {
 	case g.Pool == 1:
 		return methodProducts
-	case g.K == 3 && g.pairs():
+	case g.K == 3 && g.stride() == 1 && g.pairs():
 		return methodTables
 	}
 	return methodScatter
@@ -89,14 +90,19 @@ func (c *convWork) weightGradients(part, parts int) {
 	if first == last {
 		return
 	}
+	scratch := c.scratch[part*(g.frameScratch()+g.tableScratch()):]
+	half, _ := g.segment(first / sets)
+	_, end := g.segment((last - 1) / sets)
+	top, bottom := half/2*g.Pool, (end+1)/2*g.Pool // rows of the convolution
 	for r := range c.n {
+		x := c.record(r, top, bottom, scratch)
 		switch g.method() {
 		case methodTables:
-			c.tables(r, part, first, last)
+			c.tables(x, r, first, last, top, bottom+1, scratch[g.frameScratch():])
 		case methodProducts:
-			c.products(r, first, last)
+			c.products(x, r, first, last)
 		case methodScatter:
-			c.scatter(r, first, last)
+			c.scatter(x, r, first, last)
 		}
 	}
 }
@@ -114,21 +120,17 @@ func (c *convWork) gradient(r, row, col int) int {
 	return ((r*c.outH+row)*c.outW + col) * c.g.F
 }
 
-func (c *convWork) tables(r, part, first, last int) {
+// tables does the pieces [first, last) of record r, which is x with its padding.
+// Tables are made for the rows [top, bottom).
+func (c *convWork) tables(x []float32, r, first, last, top, bottom int, scratch []float32) {
 	g := c.g
-	scratch := c.scratch[part*g.tableScratch():][:g.tableScratch()]
+	scratch = scratch[:g.tableScratch()]
 	columns := 2*c.outW + 1
 	table, unused := scratch[:len(scratch)-g.F], scratch[len(scratch)-g.F:]
-	segment, _, _, _ := c.piece(first)
-	half, _ := g.segment(segment)
-	segment, _, _, _ = c.piece(last - 1)
-	_, end := g.segment(segment)
-	top, bottom := half/2*2, (end+1)/2*2+1 // rows of tables
-	x := c.x[r*g.H*g.W*g.C:][:g.H*g.W*g.C]
 	p := tap{rowTable: columns * 4, filters: g.F, rowSum: g.C * g.F}
 	for ch := range g.C {
 		for y := top; y < bottom; y++ {
-			c.v.neighbours(table[(y-top)*columns*4:], x[y*g.W*g.C+ch:], g.C, g.W*g.C, columns)
+			c.v.neighbours(table[(y-top)*columns*4:], x[y*c.wide+ch:], g.C, c.wide, columns)
 		}
 		for i := first; i < last; {
 			segment, from, to, sums := c.piece(i)
@@ -172,10 +174,8 @@ func (v vector) neighbours(dst, src []float32, step, row, n int) {
 
 var one = []float32{1}
 
-func (c *convWork) products(r, first, last int) {
-	g := c.g
-	wide := g.W * g.C
-	x := c.x[r*g.H*wide:][:g.H*wide]
+func (c *convWork) products(x []float32, r, first, last int) {
+	g, s := c.g, c.g.stride()
 	for i := first; i < last; i++ {
 		segment, from, to, sums := c.piece(i)
 		for at, end := g.segment(segment); at < end; {
@@ -197,9 +197,9 @@ func (c *convWork) products(r, first, last int) {
 				b: c.dy[c.gradient(r, run.row, run.from)+from:], stepB: g.F, skipB: (c.outW - run.to + run.from) * g.F,
 				rowFrom: g.F, rowC: g.F,
 			}
-			p.rowA, p.stepA, p.segA = 1, g.C, wide
+			p.rowA, p.stepA, p.segA = 1, s*g.C, s*c.wide
 			for ky := range g.K {
-				p.a, p.c = x[(run.row+ky)*wide+run.from*g.C:], sums[ky*g.K*g.C*g.F+from:]
+				p.a, p.c = x[(run.row*s+ky)*c.wide+run.from*s*g.C:], sums[ky*g.K*g.C*g.F+from:]
 				p.from = p.c
 				c.v.compute(p, g.K*g.C, to-from)
 			}
@@ -214,10 +214,8 @@ func (c *convWork) products(r, first, last int) {
 // none says that a gradient counts as zero.
 func none(d float32) bool { return d < minNormal && d > -minNormal }
 
-func (c *convWork) scatter(r, first, last int) {
-	g := c.g
-	wide, taps := g.W*g.C, g.weights()
-	x := c.x[r*g.H*wide:][:g.H*wide]
+func (c *convWork) scatter(x []float32, r, first, last int) {
+	g, taps := c.g, c.g.weights()
 	for i := first; i < last; i++ {
 		segment, from, to, sums := c.piece(i)
 		for at, end := g.segment(segment); at < end; {
@@ -232,15 +230,15 @@ func (c *convWork) scatter(r, first, last int) {
 					}
 					b := &sums[taps*g.F+f]
 					*b = add32(*b, d)
-					c.v.addScaled(sums[f*taps:], g.K*g.C, x[c.corner(run.row, col, place+f):], wide, g.K, g.K*g.C, d)
+					c.v.addScaled(sums[f*taps:], g.K*g.C, x[c.corner(run.row, col, place+f):], c.wide, g.K, g.K*g.C, d)
 				}
 			}
 		}
 	}
 }
 
-// corner returns where in x the window starts that output row, col got its value
-// from; at is its place in arg.
+// corner returns where in a record with its padding the window starts that output
+// row, col got its value from; at is its place in arg.
 func (c *convWork) corner(row, col, at int) int {
 	g := c.g
 	row, col = row*g.Pool, col*g.Pool
@@ -248,7 +246,7 @@ func (c *convWork) corner(row, col, at int) int {
 		a := int(c.arg[at])
 		row, col = row+a/g.Pool, col+a%g.Pool
 	}
-	return (row*g.W + col) * g.C
+	return (row*c.wide + col*g.C) * g.stride()
 }
 
 // gather adds up the partial sums, and leaves the gradient.
@@ -265,34 +263,4 @@ func (c *convWork) gather() {
 		copy(c.grad.W[:taps*g.F], sum)
 	}
 	copy(c.grad.Bias[:g.F], sum[taps*g.F:])
-}
-
-// inputGradients writes dx. Records are shared out. The weights, filters
-// outermost, are the first part of the scratch.
-func (c *convWork) inputGradients(part, parts int) {
-	defer c.v.leave(c.v.enter())
-	g := c.g
-	wide, taps := g.W*g.C, g.weights()
-	in := g.H * wide
-	w := c.scratch[:taps*g.F]
-	sum := c.scratch[taps*g.F+part*in:][:in]
-	first, last := share(c.n, part, parts)
-	for r := first; r < last; r++ {
-		clear(sum)
-		for row := range c.outH {
-			for col := range c.outW {
-				at := c.gradient(r, row, col)
-				for f, d := range c.dy[at:][:g.F] {
-					if !none(d) {
-						c.v.addScaled(sum[c.corner(row, col, at+f):], wide, w[f*taps:], g.K*g.C, g.K, g.K*g.C, d)
-					}
-				}
-			}
-		}
-		if to := c.dx[r*in:][:in]; g.Rectified {
-			c.v.rectified(to, sum, c.x[r*in:])
-		} else {
-			copy(to, sum)
-		}
-	}
 }

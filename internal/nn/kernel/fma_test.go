@@ -131,7 +131,19 @@ func (l layer) conv(s Set, g Conv, n int) {
 func (l layer) naiveConv(g Conv, n int) {
 	h, w := g.Out()
 	sums := make([]float32, g.Partials())
-	at := func(r, y, x, c int) int { return ((r*g.H+y)*g.W+x)*g.C + c }
+	st := g.stride()
+	// at returns where channel c of a pixel of the padded input lies, if it is not
+	// padding.
+	at := func(r, y, x, c int) (i int, inside bool) {
+		y, x = y-g.Pad.Top, x-g.Pad.Left
+		return ((r*g.H+y)*g.W+x)*g.C + c, y >= 0 && y < g.H && x >= 0 && x < g.W
+	}
+	value := func(r, y, x, c int) float32 {
+		if i, inside := at(r, y, x, c); inside {
+			return l.x[i]
+		}
+		return 0
+	}
 	segment := func(half int) int {
 		for i := range g.segments() {
 			if from, to := g.segment(i); from <= half && half < to {
@@ -156,7 +168,7 @@ func (l layer) naiveConv(g Conv, n int) {
 						s := l.bias[f]
 						for k := range g.weights() {
 							ky, kx, c := k/g.C/g.K, k/g.C%g.K, k%g.C
-							s = fma32(l.x[at(r, y+ky, x+kx, c)], l.w[k*g.F+f], s)
+							s = fma32(value(r, y*st+ky, x*st+kx, c), l.w[k*g.F+f], s)
 						}
 						if place == 0 || s > l.y[o] || s != s {
 							l.y[o] = s
@@ -178,15 +190,17 @@ func (l layer) naiveConv(g Conv, n int) {
 					}
 					for k := range g.weights() {
 						ky, kx, c := k/g.C/g.K, k/g.C%g.K, k%g.C
-						part[k*g.F+f] = fma32(d, l.x[at(r, y+ky, x+kx, c)], part[k*g.F+f])
-						if normal(d) != 0 {
-							to := &dx[at(0, y+ky, x+kx, c)]
-							*to = fma32(d, l.w[k*g.F+f], *to)
+						part[k*g.F+f] = fma32(d, value(r, y*st+ky, x*st+kx, c), part[k*g.F+f])
+						if i, inside := at(0, y*st+ky, x*st+kx, c); inside && normal(d) != 0 {
+							dx[i] = fma32(d, l.w[k*g.F+f], dx[i])
 						}
 					}
 					part[g.weights()*g.F+f] = add32(part[g.weights()*g.F+f], d)
 				}
 			}
+		}
+		if g.turned() {
+			l.naiveTurned(g, r, dx)
 		}
 		for i, v := range dx {
 			if g.Rectified && !(l.x[r*len(dx)+i] >= minNormal) {
@@ -205,6 +219,28 @@ func (l layer) naiveConv(g Conv, n int) {
 		} else {
 			l.grad.Bias[i-g.weights()*g.F] = s
 		}
+	}
+}
+
+// naiveTurned writes the gradient of the input of record r where it is a
+// convolution of the output's gradient with zeros around it.
+func (l layer) naiveTurned(g Conv, r int, dx []float32) {
+	h, w := g.Out()
+	for i := range dx {
+		y, x, c := i/(g.W*g.C)+g.Pad.Top, i/g.C%g.W+g.Pad.Left, i%g.C
+		var s float32
+		for oy := y - g.K + 1; oy <= y; oy++ {
+			for ox := x - g.K + 1; ox <= x; ox++ {
+				for f := range g.F {
+					var d float32
+					if oy >= 0 && oy < h && ox >= 0 && ox < w {
+						d = l.dy[((r*h+oy)*w+ox)*g.F+f]
+					}
+					s = fma32(d, l.w[(((y-oy)*g.K+x-ox)*g.C+c)*g.F+f], s)
+				}
+			}
+		}
+		dx[i] = s
 	}
 }
 
@@ -250,6 +286,13 @@ func TestConvOrder(t *testing.T) {
 			g.K, g.Pool = 3, 2
 		}
 		g.H, g.W = g.K+g.Pool-1+r.IntN(8), g.K+g.Pool-1+r.IntN(8)
+		if i%2 == 0 {
+			g.Pad = Pad{r.IntN(g.K), r.IntN(g.K), r.IntN(g.K), r.IntN(g.K)}
+		}
+		if i%5 == 0 {
+			g.Stride = 1 + r.IntN(3)
+			g.H, g.W = g.H*g.Stride, g.W*g.Stride
+		}
 		n := 1 + r.IntN(4)
 		in := newConv(r, g, n, 8, false)
 		want := in.copy()

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
-
-	"os"
 )
 
 // Loops over elements give the reference's bits for every length and offset, for
