@@ -73,7 +73,7 @@ func TestTrain_LocalBatchBeyondTheRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer arena.Close()
-	instance, err := program.Bind(arena.Bytes(), kernel.Generic())
+	instance, err := program.Bind(arena.Bytes(), kernel.Best())
 	if err != nil {
 		t.Fatal(err)
 	}

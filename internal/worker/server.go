@@ -69,7 +69,7 @@ func New(cfg Config) *Worker {
 		cfg.Collect = func() {}
 	}
 	if cfg.Kernels.Name == "" {
-		cfg.Kernels = kernel.Generic()
+		cfg.Kernels = kernel.Best()
 	}
 	if cfg.Open == nil {
 		cfg.Open = OpenStore

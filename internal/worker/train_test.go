@@ -191,7 +191,7 @@ func TestOneReplica_IsSequentialTraining(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer arena.Close()
-	instance, err := program.Bind(arena.Bytes(), kernel.Generic())
+	instance, err := program.Bind(arena.Bytes(), kernel.Best())
 	if err != nil {
 		t.Fatal(err)
 	}
