@@ -196,13 +196,17 @@ func (in *Instance) Step(s StepInput) (loss float64, err error) {
 	if err := in.check(s.Pixels, n, s.Labels); err != nil {
 		return 0, err
 	}
-	all := &part{StepInput: s, last: true}
-	in.forward(s.Pixels, n, s.Scale, all)
-	loss = in.loss(s.Labels) / float64(n)
-	if !finite(loss) {
-		return loss, fmt.Errorf("%w: loss %v at step %d", ErrNonFinite, loss, s.Step)
+	size, piece, sum := in.program.spec.Input.Elements(), in.program.cfg.MicroBatch, 0.0
+	for from := 0; from < n; from += piece {
+		to := min(from+piece, n)
+		p := &part{StepInput: s, first: from, last: to == n}
+		in.forward(s.Pixels[from*size:to*size], to-from, s.Scale, p)
+		sum = in.loss(sum, s.Labels[from:to])
+		if loss = sum / float64(n); !finite(loss) {
+			return loss, fmt.Errorf("%w: loss %v at step %d", ErrNonFinite, loss, s.Step)
+		}
+		in.backward(s.Labels[from:to], 1/float64(n), p)
 	}
-	in.backward(s.Labels, 1/float64(n), all)
 	if !in.set.Finite(in.gradients) {
 		return loss, fmt.Errorf("%w: gradient at step %d, loss %v", ErrNonFinite, s.Step, loss)
 	}
@@ -245,9 +249,12 @@ func (in *Instance) update(t int) {
 	}
 }
 
-// Predict returns the logits [n, classes] of the n records in x, 1..Batch, a
+// Predict returns the logits [n, classes] of the n records in x, 1..MicroBatch, a
 // view that is valid until the next call.
 func (in *Instance) Predict(x []byte, n int, scale float32) (logits []float32, err error) {
+	if most := in.program.cfg.MicroBatch; n > most {
+		return nil, fmt.Errorf("%w: %d records, not in 1..%d", ErrInput, n, most)
+	}
 	if err := in.check(x, n, nil); err != nil {
 		return nil, err
 	}
@@ -263,12 +270,15 @@ func (in *Instance) Evaluate(x []byte, y []uint16, scale float32) (lossSum float
 	if err := in.check(x, len(y), y); err != nil {
 		return 0, nil, err
 	}
-	in.forward(x, len(y), scale, nil)
-	lossSum = in.loss(y)
 	predicted = in.predicted[:len(y)]
-	classes := in.program.spec.Classes
-	for i := range predicted {
-		predicted[i] = uint16(kernel.ArgMax(in.logits[i*classes:][:classes]))
+	size, classes, piece := in.program.spec.Input.Elements(), in.program.spec.Classes, in.program.cfg.MicroBatch
+	for from := 0; from < len(y); from += piece {
+		to := min(from+piece, len(y))
+		in.forward(x[from*size:to*size], to-from, scale, nil)
+		lossSum = in.loss(lossSum, y[from:to])
+		for i := range predicted[from:to] {
+			predicted[from+i] = uint16(kernel.ArgMax(in.logits[i*classes:][:classes]))
+		}
 	}
 	if !finite(lossSum) {
 		return lossSum, predicted, fmt.Errorf("%w: sum of losses %v", ErrNonFinite, lossSum)
@@ -327,8 +337,8 @@ func (in *Instance) forward(x []byte, n int, scale float32, p *part) {
 	}
 }
 
-// loss sums the records' losses in their order.
-func (in *Instance) loss(y []uint16) (sum float64) {
+// loss adds the records' losses to sum in their order.
+func (in *Instance) loss(sum float64, y []uint16) float64 {
 	classes := in.program.spec.Classes
 	for i, label := range y {
 		sum += kernel.CrossEntropy(in.logits[i*classes:][:classes], int(label))

@@ -15,6 +15,12 @@ const MaxBatch = 1 << 16
 type Config struct {
 	// Batch is the largest number of records of one call, 1..MaxBatch.
 	Batch int
+	// MicroBatch is the most records that are computed at once, 0..Batch, zero
+	// meaning Batch. A step goes through a larger batch in pieces, with the same
+	// bits, and needs memory for the activations of one piece only; it costs time,
+	// as the weights are passed through once for each piece. A model with batchnorm cannot be
+	// trained in pieces, see Spec.WholeBatches.
+	MicroBatch int
 	// Train adds gradients and moments. Without it the program can only
 	// Predict and Evaluate, and Optimizer is ignored.
 	Train bool
@@ -128,6 +134,16 @@ func compile(spec Spec, cfg Config, share bool) (*Program, error) {
 		return nil, fmt.Errorf("%w: %d threads, not in 0..%d", ErrInput, cfg.Threads, MaxThreads)
 	}
 	cfg.Threads = max(cfg.Threads, 1)
+	if cfg.MicroBatch < 0 || cfg.MicroBatch > cfg.Batch {
+		return nil, fmt.Errorf("%w: micro-batch is %d, not in 0..%d, the batch", ErrInput, cfg.MicroBatch, cfg.Batch)
+	}
+	if cfg.MicroBatch == 0 {
+		cfg.MicroBatch = cfg.Batch
+	}
+	if cfg.Train && cfg.MicroBatch < cfg.Batch && spec.WholeBatches() {
+		return nil, fmt.Errorf("%w: a batch of %d in pieces of %d: %s normalises by the statistics of whole batches; take a smaller batch",
+			ErrInput, cfg.Batch, cfg.MicroBatch, spec.Name)
+	}
 	if cfg.Train {
 		if err := cfg.Optimizer.Validate(); err != nil {
 			return nil, err
@@ -143,12 +159,12 @@ func compile(spec Spec, cfg Config, share bool) (*Program, error) {
 // lower turns layers into stages and values, fuses what follows a convolution,
 // batchnorm or dense layer to it, and counts the work.
 func (p *Program) lower(shapes []Shape) {
-	layers, batch := p.spec.Layers, int64(p.cfg.Batch)
+	layers, batch, piece := p.spec.Layers, int64(p.cfg.Batch), int64(p.cfg.MicroBatch)
 	in, rectified, learned := p.spec.Input, false, false
 	var flattened Shape // what the values were before they were flattened
 	weight, state := 0, len(Learned(p.params))
 	value := func(s Shape) int {
-		p.values = append(p.values, &buffer{bytes: 4 * batch * int64(s.Elements())})
+		p.values = append(p.values, &buffer{bytes: 4 * piece * int64(s.Elements())})
 		return len(p.values) - 1
 	}
 	value(in)
@@ -168,7 +184,7 @@ func (p *Program) lower(shapes []Shape) {
 			if fuse(i+1, KindMaxPool) {
 				i++
 				pool, out = layers[i].Pool, shapes[i]
-				s.arg = &buffer{bytes: batch * int64(out.Elements())}
+				s.arg = &buffer{bytes: piece * int64(out.Elements())}
 				if fuse(i+1, KindReLU) {
 					i++
 					relu = true
@@ -189,7 +205,7 @@ func (p *Program) lower(shapes []Shape) {
 		case KindMaxPool:
 			s.kind = stagePool
 			s.pool = kernel.Pool{H: in.H, W: in.W, C: in.C, Size: l.Pool}
-			s.arg = &buffer{bytes: batch * int64(out.Elements())}
+			s.arg = &buffer{bytes: piece * int64(out.Elements())}
 			// The maximum of rectified values is rectified.
 		case KindConv2D:
 			s.kind = stageConv
@@ -282,7 +298,7 @@ func (p *Program) layOut(share bool) {
 				p.partials += align(4*s.conv.Partials()) / 4
 			}
 		case stageDense:
-			scratch = s.dense.Scratch(p.cfg.Batch, p.cfg.Threads)
+			scratch = s.dense.Scratch(p.cfg.MicroBatch, p.cfg.Threads)
 		case stageNorm:
 			scratch = s.norm.ForwardScratch()
 			if p.cfg.Train {
