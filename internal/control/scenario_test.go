@@ -185,7 +185,7 @@ func describe(a action) string {
 			return strings.TrimRight(fmt.Sprintf("finished %s: %s", e.Finished.Status, e.Finished.Error), ": ")
 		case e.Replanned != nil:
 			r := e.Replanned.Resources
-			return fmt.Sprintf("replanned %d: %d containers of %v, slices of %v", r.Revision, r.Containers, r.Memory, r.Budget)
+			return fmt.Sprintf("replanned %d: %d containers of %v, slices of %v, pieces of %d", r.Revision, r.Containers, r.Memory, r.Budget, r.MicroBatch)
 		}
 		return "note of another event"
 	case adopt:

@@ -100,6 +100,8 @@ type world struct {
 	w    *Worker
 	plan job.Numerics
 	keys job.Keys
+	// equip changes training tasks, if it is not nil.
+	equip func(job.Task) job.Task
 }
 
 const worldJob = job.ID("job-1")
@@ -188,7 +190,11 @@ func (x *world) do(task job.Task) job.TaskResult {
 
 func (x *world) train(replica, from, to int) {
 	x.t.Helper()
-	if r := x.do(job.Task{Role: job.RoleTrain, Replica: replica, From: from, To: to}); r.Step != to || r.Reason != "" {
+	task := job.Task{Role: job.RoleTrain, Replica: replica, From: from, To: to}
+	if x.equip != nil {
+		task = x.equip(task)
+	}
+	if r := x.do(task); r.Step != to || r.Reason != "" {
 		x.t.Fatalf("replica %d trained to step %d (%s); want %d", replica, r.Step, r.Reason, to)
 	}
 }
