@@ -22,7 +22,7 @@ func BenchmarkStep(b *testing.B) {
 		{"cnn", Shape{28, 28, 1}, 64},
 		{"cnn", Shape{32, 32, 3}, 64},
 		{"mlp", Shape{28, 28, 1}, 64},
-		{"cnn-deep", Shape{16, 16, 3}, 16},
+		{"cnn-deep", Shape{32, 32, 3}, 64},
 	} {
 		for _, v := range []struct {
 			set     kernel.Set

@@ -326,9 +326,9 @@ func (in *Instance) forward(x []byte, n int, scale float32, p *part) {
 			mean, variance := s.movingMean, s.movingVariance
 			if p != nil {
 				mean, variance = s.mean, s.variance
-				kernel.NormStatistics(s.norm, n, s.x, mean, variance)
+				in.set.NormStatistics(s.norm, n, s.x, mean, variance)
 			}
-			kernel.NormForward(s.norm, n, s.x, mean, variance, s.w, s.bias, s.y, s.arg, in.scratch)
+			in.set.NormForward(s.norm, n, s.x, mean, variance, s.w, s.bias, s.y, s.arg, in.scratch)
 		case stageDropout:
 			if p != nil {
 				s.drop.apply(s.x[:n*s.inLen], s.drop.mask(p.StepInput), p.first*s.inLen)
@@ -380,9 +380,7 @@ func (in *Instance) backward(y []uint16, factor float64, p *part) {
 				kernel.AvgPoolBackward(s.pool, n, s.x, s.y, dx, s.rectified)
 			}
 		case stageNorm:
-			clear(s.grad.W)
-			clear(s.grad.Bias)
-			kernel.NormBackward(s.norm, n, s.x, s.mean, s.variance, s.w, s.arg, s.y, s.grad.W, s.grad.Bias, dx, in.scratch)
+			in.set.NormBackward(s.norm, n, s.x, s.mean, s.variance, s.w, s.arg, s.y, s.grad.W, s.grad.Bias, dx, in.scratch)
 		case stageDropout:
 			if dx != nil {
 				s.drop.apply(dx[:n*s.inLen], s.drop.mask(p.StepInput), p.first*s.inLen)

@@ -191,7 +191,11 @@ func Plan(w io.Writer, n *job.Numerics, r job.Resources) error {
 		t.row("outer", outer)
 		t.row("kernels", n.KernelSet)
 	}
-	t.row("containers", fmt.Sprintf("%d of %v, %v an invocation", r.Containers, r.Memory, r.Timeout))
+	threads := ""
+	if r.Threads > 1 {
+		threads = fmt.Sprintf(" with %d threads", r.Threads)
+	}
+	t.row("containers", fmt.Sprintf("%d of %v%s, %v an invocation", r.Containers, r.Memory, threads, r.Timeout))
 	t.row("slices", fmt.Sprintf("at most %v, then the state is handed over", r.Budget))
 	t.row("time", fmt.Sprintf("about %.1f s", r.Seconds))
 	for _, line := range r.Explanation {
