@@ -80,8 +80,12 @@ func checkResult(n *job.Numerics, t job.Task, r *job.TaskResult) error {
 			return fmt.Errorf("%w: nothing was measured", errResult)
 		}
 	case job.RoleTrain:
-		if r.Step <= t.From || r.Step > t.To {
+		waited := t.Meet && r.Reason == job.NeedPeer
+		if r.Step < t.From || r.Step == t.From && !waited || r.Step > t.To {
 			return fmt.Errorf("%w: it stopped at step %d, of %d to %d", errResult, r.Step, t.From, t.To)
+		}
+		if most := (r.Step + n.RoundSteps - 1) / n.RoundSteps; r.Round < 0 || r.Round > most {
+			return fmt.Errorf("%w: it has seen %d averages at step %d", errResult, r.Round, r.Step)
 		}
 	case job.RoleAverage:
 		if t.To == n.Steps && r.Digest == "" {

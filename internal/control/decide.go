@@ -193,17 +193,25 @@ func pending(s State) []job.Task {
 	id := s.Created.Job
 	if !s.trained() {
 		n := *s.Numerics
-		end := n.RoundEnd(s.Round)
+		round := min(s.Round, n.Rounds()-1)
+		start, end := round*n.RoundSteps, n.RoundEnd(round)
+		meet, last := s.Resources.SpanRounds > 1, end
+		if meet {
+			// A replica at the end of a round waits there for the others, who may
+			// be further than the log knows.
+			last = n.Steps
+		}
 		for replica, reached := range s.Reached {
-			if reached < end {
+			if from := max(reached, start); from < last {
+				first := from / n.RoundSteps
 				tasks = append(tasks, job.Task{
-					Role: job.RoleTrain, Job: id, Plan: s.Plan,
-					Replica: replica, From: reached, To: end, Budget: s.Resources.Budget,
+					Role: job.RoleTrain, Job: id, Plan: s.Plan, Replica: replica, From: from, Meet: meet,
+					To: n.RoundEnd(min(first+max(s.Resources.SpanRounds, 1), n.Rounds()) - 1), Budget: s.Resources.Budget,
 				})
 			}
 		}
 		if len(tasks) == 0 {
-			tasks = append(tasks, job.Task{Role: job.RoleAverage, Job: id, Plan: s.Plan, From: s.Round * n.RoundSteps, To: end})
+			tasks = append(tasks, job.Task{Role: job.RoleAverage, Job: id, Plan: s.Plan, From: start, To: end})
 		}
 		return tasks
 	}

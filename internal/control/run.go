@@ -265,6 +265,11 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 			until = due
 		}
 	}
+	if r.cfg.Observe != nil && r.meeting() {
+		if due := time.Now().Add(progressInterval); until.IsZero() || due.Before(until) {
+			until = due
+		}
+	}
 	var alarm <-chan time.Time
 	if !until.IsZero() {
 		timer := time.NewTimer(time.Until(until))
@@ -280,6 +285,9 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 	case e := <-r.ended:
 		take(e)
 	case <-alarm:
+		if r.cfg.Observe != nil && r.meeting() {
+			r.look(ctx)
+		}
 		return r.flush(ctx)
 	case <-ctx.Done():
 		return ctx.Err()
@@ -297,6 +305,32 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 	}
 	r.keepProbe(ctx)
 	return nil
+}
+
+// progressInterval is how often workers that go through several rounds are
+// looked at.
+const progressInterval = 250 * time.Millisecond
+
+// meeting says whether workers go through several rounds an invocation, so that
+// the log alone is slow to say how far they are.
+func (r *runner) meeting() bool {
+	return r.state.Numerics != nil && r.state.Resources.SpanRounds > 1 && !r.state.trained()
+}
+
+// look reads how far the replicas are, for people, and samples the store's size.
+// What cannot be read now is read later.
+func (r *runner) look(ctx context.Context) {
+	keys := r.state.keys()
+	live := make([]job.ReplicaProgress, r.state.Numerics.Replicas)
+	for replica := range live {
+		raw, err := r.cfg.Store.Status(ctx, keys.Progress(replica))
+		if err != nil || json.Unmarshal(raw, &live[replica]) != nil {
+			live[replica] = job.ReplicaProgress{}
+		}
+	}
+	r.peaks(ctx)
+	r.state.Live = live
+	r.cfg.Observe(r.state)
 }
 
 // note folds events that happened together. They reach the log with the next
@@ -691,6 +725,13 @@ func (r *runner) clear(ctx context.Context) error {
 	}
 	if err := r.cfg.Store.Delete(ctx, keys...); err != nil {
 		return fmt.Errorf("job %s: clear: %w", r.keys.Job, err)
+	}
+	if n := r.state.Numerics; n != nil {
+		for replica := range n.Replicas {
+			if err := r.cfg.Store.SetStatus(ctx, r.keys.Progress(replica), nil); err != nil {
+				return fmt.Errorf("job %s: clear: %w", r.keys.Job, err)
+			}
+		}
 	}
 	return nil
 }

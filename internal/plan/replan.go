@@ -43,6 +43,9 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 	next.Memory = grown
 	next.Explanation = nil
 	containers(&next, spec, limits, r.Containers)
+	if next.Containers < r.Containers {
+		next.SpanRounds = min(r.SpanRounds, 1) // not all replicas run at once any more
+	}
 	next.Explanation = append(next.Explanation, fmt.Sprintf("memory: %s ran out of %v, so %v now.", role, r.Memory, grown))
 	return next, nil
 }

@@ -56,20 +56,36 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 	if err != nil {
 		return job.Resources{}, err
 	}
-	r, err := evaluation(spec, n.Dataset, m, limits, probe, n.Replicas)
-	if err != nil {
-		return job.Resources{}, err
+	assemble := func(train job.Estimate) (job.Resources, error) {
+		r, err := evaluation(spec, n.Dataset, m, limits, probe, n.Replicas)
+		if err != nil {
+			return r, err
+		}
+		r.Roles[job.RoleTrain] = train
+		r.Roles[job.RoleAverage] = averageEstimate(m, probe)
+		return r, fit(&r, spec, limits, n.Replicas)
 	}
-	r.Roles[job.RoleTrain] = train
-	r.Roles[job.RoleAverage] = averageEstimate(m, probe)
-	if err := fit(&r, spec, limits, n.Replicas); err != nil {
-		return job.Resources{}, err
+	// Best is one invocation for as many rounds as its time allows. Then any
+	// replica may have to average, on top of what training holds.
+	spanning := train
+	spanning.Model += averageEstimate(m, probe).Model
+	r, err := assemble(withSafety(spanning))
+	r.SpanRounds = n.Rounds()
+	if err != nil || r.Containers < n.Replicas {
+		if r, err = assemble(train); err != nil {
+			return job.Resources{}, err
+		}
+		r.SpanRounds = 1
+		r.Explanation = append(r.Explanation, "rounds: one an invocation, since not all replicas run at once.")
 	}
 	parallel := min(r.Containers, max(limits.Processors, 1), n.Replicas)
 	waves := float64(n.Replicas) / float64(parallel)
 	step := rate(flops.Forward+flops.Backward, probe.FLOPS)
 	r.Explanation = append(r.Explanation, explainNumerics(spec, n)...)
 	r.Seconds += float64(n.Steps)*step*waves + float64(n.Rounds())*callSeconds*(waves+1)
+	if r.SpanRounds > 1 {
+		r.Explanation = append(r.Explanation, fmt.Sprintf("rounds: up to %d an invocation, all replicas at once.", r.SpanRounds))
+	}
 	return r, nil
 }
 

@@ -103,7 +103,7 @@ func actions(w io.Writer, all []job.RecordAction) error {
 			if a.Cold {
 				cold++
 			}
-			if a.Outcome != "success" && a.Outcome != string(job.NeedTime) {
+			if a.Outcome != "success" && a.Outcome != string(job.NeedTime) && a.Outcome != string(job.NeedPeer) {
 				failed++
 			}
 			limit, predicted, peak = max(limit, a.MemoryLimit), max(predicted, a.Predicted), max(peak, a.Peak)

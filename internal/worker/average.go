@@ -34,32 +34,40 @@ func (w *Worker) average(ctx context.Context, task job.Task) (result job.TaskRes
 		return result, fmt.Errorf("%w: steps %d to %d are no round of the plan, which has %d steps in rounds of %d",
 			errTask, task.From, task.To, n.Steps, n.RoundSteps)
 	}
+	result.Step = task.To
+	result.Digest, err = w.averageRound(ctx, t, task.From, task.To, func(_, _, _ []float32) {})
+	return result, err
+}
+
+// averageRound averages the round of the steps from to to, stores the result,
+// and hands it to use, which must not keep it. digest is the model's after the
+// last round.
+func (w *Worker) averageRound(ctx context.Context, t *training, from, to int, use func(weights, m, v []float32)) (digest string, err error) {
+	n := t.plan
 	arena, err := nn.NewArena(t.count * averageBytes)
 	if err != nil {
-		return result, err
+		return "", err
 	}
 	defer func() { err = errors.Join(err, arena.Close()) }()
 	buf := newAverageBuffers(arena.Bytes(), t.count)
 
-	if err := w.sumReplicas(ctx, t, task.To, buf); err != nil {
-		return result, err
+	if err := w.sumReplicas(ctx, t, to, buf); err != nil {
+		return "", err
 	}
-	if err := w.previous(ctx, t, task.From, buf); err != nil {
-		return result, err
+	if err := w.previous(ctx, t, from, buf); err != nil {
+		return "", err
 	}
 	outerStep(n.Outer, buf.weights, buf.outer, buf.sums[0])
 	m, v := narrow(buf.sums[1]), narrow(buf.sums[2])
-	result.Step = task.To
-
-	if task.To < n.Steps {
-		return result, w.putTensors(ctx, t.keys.Global(task.To), t.stateMeta(task.To), slices.Concat(
-			tensors(t.params, "", buf.weights),
-			tensors(t.params, prefixM, m),
-			tensors(t.params, prefixV, v),
-			tensors(t.params, prefixOuter, buf.outer)))
+	use(buf.weights, m, v)
+	if to == n.Steps {
+		return w.putModel(ctx, t, buf.weights)
 	}
-	result.Digest, err = w.putModel(ctx, t, buf.weights)
-	return result, err
+	return "", w.putTensors(ctx, t.keys.Global(to), t.stateMeta(to), slices.Concat(
+		tensors(t.params, "", buf.weights),
+		tensors(t.params, prefixM, m),
+		tensors(t.params, prefixV, v),
+		tensors(t.params, prefixOuter, buf.outer)))
 }
 
 // averageBytes is what averaging holds for each parameter: three sums in

@@ -71,7 +71,11 @@ func (w *Worker) probe(ctx context.Context, task job.Task) (result job.TaskResul
 	if err != nil {
 		return result, err
 	}
-	p.Held = job.Bytes(spec.ParamCount() * averageBytes).CeilTo(pageBytes)
+	program, err := probeProgram(spec)
+	if err != nil {
+		return result, err
+	}
+	p.Held = job.Bytes(program.Sizes().Total).CeilTo(pageBytes) + job.Bytes(spec.ParamCount()*averageBytes).CeilTo(pageBytes)
 	p.Package = peak - p.Held
 	result.Probe = &p
 	return result, nil
@@ -87,6 +91,10 @@ const probeBatch = 8
 
 func probeModel() (nn.Spec, error) {
 	return nn.Named("cnn", nn.Shape{H: probeData.Height, W: probeData.Width, C: probeData.Channels}, probeData.Classes)
+}
+
+func probeProgram(spec nn.Spec) (*nn.Program, error) {
+	return nn.Compile(spec, nn.Config{Batch: probeBatch, Train: true, Optimizer: nn.Adam(job.DefaultLearningRate)})
 }
 
 func probeRecords(n int) (pixels []byte, labels []uint16) {
@@ -108,7 +116,7 @@ func (w *Worker) measureSteps(ctx context.Context) (flops float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	program, err := nn.Compile(spec, nn.Config{Batch: probeBatch, Train: true, Optimizer: nn.Adam(job.DefaultLearningRate)})
+	program, err := probeProgram(spec)
 	if err != nil {
 		return 0, err
 	}
@@ -196,15 +204,17 @@ func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
 		return err
 	}
 	keys := job.Keys{Job: rehearsal, Plan: digest}
+	defer func() {
+		err = errors.Join(err, own.SetStatus(context.WithoutCancel(ctx), keys.Progress(1), nil))
+	}()
 	if err := w.putProbeData(ctx, keys, n); err != nil {
 		return err
 	}
 	tasks := []job.Task{
 		{Role: job.RoleTrain, Replica: 0, From: 0, To: 2},
-		{Role: job.RoleTrain, Replica: 1, From: 0, To: 2},
-		{Role: job.RoleAverage, From: 0, To: 2},
+		// Through both rounds: the other replica has come, so this one averages.
+		{Role: job.RoleTrain, Replica: 1, From: 0, To: 4, Meet: true, Budget: time.Minute},
 		{Role: job.RoleTrain, Replica: 0, From: 2, To: 4},
-		{Role: job.RoleTrain, Replica: 1, From: 2, To: 4},
 		{Role: job.RoleAverage, From: 2, To: 4},
 		{Role: job.RoleInfer, Model: keys.Final(), ShardTo: 1, Batch: probeBatch},
 		{Role: job.RoleEvaluate, Pieces: 1},
