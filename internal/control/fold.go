@@ -163,12 +163,15 @@ func fold(s State, e Event) (State, error) {
 	case e.Resumed != nil:
 		for i := range s.Attempts {
 			if attempt := &s.Attempts[i]; attempt.Ended == nil {
-				// No failure of the unit: however often controllers are replaced,
-				// the job goes on.
+				// No failure of the unit.
 				attempt.Ended = &Ended{Attempt: i, Kind: platform.Lost, Message: "the controller was restarted"}
 				s.Running--
 				s.unit(unitOf(attempt.Task)).running = false
 			}
+		}
+		// However often controllers are replaced, the job goes on.
+		for _, p := range s.units {
+			p.failures, p.throttled = 0, 0
 		}
 		s.Controllers++
 		// The platform has forgotten the actions of a controller that is gone.

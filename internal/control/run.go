@@ -644,7 +644,18 @@ func (r *runner) settle(ctx context.Context) (err error) {
 		r.stop()
 	}
 	for _, e := range r.drain(ctx) {
+		switch e.Kind {
+		case platform.Lost, platform.Refused:
+			// Not by itself: its action was just removed.
+			e.Kind = platform.Cancelled
+		}
 		err = errors.Join(err, r.note(Event{Ended: &e}))
+	}
+	for i, a := range r.state.Attempts {
+		if a.Ended == nil {
+			e := Ended{Attempt: i, Kind: platform.Cancelled, Message: "the job ended before it was started"}
+			err = errors.Join(err, r.note(Event{Ended: &e}))
+		}
 	}
 	return err
 }

@@ -23,9 +23,15 @@ var byteUnits = []struct {
 	suffix string
 	factor Bytes
 }{
-	{"KIB", KB}, {"MIB", MB}, {"GIB", GB},
-	{"KB", KB}, {"MB", MB}, {"GB", GB},
-	{"K", KB}, {"M", MB}, {"G", GB},
+	{"KIB", KB},
+	{"MIB", MB},
+	{"GIB", GB},
+	{"KB", KB},
+	{"MB", MB},
+	{"GB", GB},
+	{"K", KB},
+	{"M", MB},
+	{"G", GB},
 	{"B", 1},
 }
 
@@ -58,24 +64,23 @@ func ParseBytes(s string) (Bytes, error) {
 // String formats b with the largest binary unit that keeps it readable:
 // "512 B", "23.4 KB", "256 MB".
 func (b Bytes) String() string {
-	abs := b
-	if abs < 0 {
-		abs = -abs
-	}
-	switch {
-	case abs < KB:
+	if -KB < b && b < KB {
 		return strconv.FormatInt(int64(b), 10) + " B"
-	case abs < MB:
-		return scaled(b, KB) + " KB"
-	case abs < GB:
-		return scaled(b, MB) + " MB"
-	default:
-		return scaled(b, GB) + " GB"
 	}
+	for _, unit := range []struct {
+		name string
+		size Bytes
+	}{{" KB", KB}, {" MB", MB}} {
+		// What would be rounded up to 1024 is one of the next unit.
+		if value := float64(b) / float64(unit.size); math.Abs(value) < 1023.95 {
+			return oneDigit(value) + unit.name
+		}
+	}
+	return oneDigit(float64(b)/float64(GB)) + " GB"
 }
 
-func scaled(b, unit Bytes) string {
-	return strings.TrimSuffix(strconv.FormatFloat(float64(b)/float64(unit), 'f', 1, 64), ".0")
+func oneDigit(value float64) string {
+	return strings.TrimSuffix(strconv.FormatFloat(value, 'f', 1, 64), ".0")
 }
 
 // CeilTo rounds b up to a multiple of step. A step of zero or less leaves b

@@ -62,10 +62,15 @@ func TestPackagesSayWhatTheyHide(t *testing.T) {
 }
 
 // TestTestsDoNotSleep: time passes by itself only in a bubble of
-// testing/synctest; elsewhere a test that sleeps is slow, flaky or both.
+// testing/synctest, which this sees package by package; elsewhere a test that
+// sleeps is slow, flaky or both.
 func TestTestsDoNotSleep(t *testing.T) {
-	for _, f := range readTree(t) {
-		if !f.test() || slices.Contains(f.imports(t), "testing/synctest") {
+	files, bubbles := readTree(t), map[string]bool{}
+	for _, f := range files {
+		bubbles[f.pkg()] = bubbles[f.pkg()] || slices.Contains(f.imports(t), "testing/synctest")
+	}
+	for _, f := range files {
+		if !f.test() || bubbles[f.pkg()] {
 			continue
 		}
 		ast.Inspect(f.syntax, func(n ast.Node) bool {

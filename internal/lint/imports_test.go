@@ -61,6 +61,7 @@ var mayImport = map[string][]string{
 	},
 
 	"internal/lint": {},
+	"internal/sim":  {},
 }
 
 // testsMayImport lists what tests may import from outside the module and the

@@ -3,12 +3,14 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"disdel/internal/job"
 )
@@ -30,26 +32,67 @@ func JSON(w io.Writer, v any) error {
 
 // table collects rows and writes them with aligned columns.
 type table struct {
-	tab *tabwriter.Writer
+	w    io.Writer
+	tab  *tabwriter.Writer
+	text bytes.Buffer
 }
 
-func newTable(w io.Writer) table {
-	return table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+func newTable(w io.Writer) *table {
+	t := &table{w: w}
+	t.tab = tabwriter.NewWriter(&t.text, 0, 0, 2, ' ', 0)
+	return t
 }
 
-func (t table) row(cells ...any) {
+// newPart is a table below another one.
+func newPart(w io.Writer) *table {
+	t := newTable(w)
+	t.text.WriteByte('\n')
+	return t
+}
+
+func (t *table) row(cells ...any) {
 	text := make([]string, len(cells))
 	for i, c := range cells {
-		text[i] = fmt.Sprint(c)
+		text[i] = oneLine(fmt.Sprint(c))
 	}
-	_, _ = fmt.Fprintln(t.tab, strings.Join(text, "\t"))
+	_, _ = fmt.Fprintln(t.tab, strings.Join(text, "\t")) // to memory
 }
 
-func (t table) flush() error {
-	if err := t.tab.Flush(); err != nil {
-		return fmt.Errorf("write report: %w", err)
+func (t *table) flush() error {
+	_ = t.tab.Flush() // to memory
+	for line := range bytes.Lines(t.text.Bytes()) {
+		if _, err := t.w.Write(append(bytes.TrimRight(line, " \n"), '\n')); err != nil {
+			return fmt.Errorf("write report: %w", err)
+		}
 	}
 	return nil
+}
+
+// oneLine makes text fit for a cell, whatever is in it: names and errors come
+// from files and from other programs, and must not break the table or move the
+// cursor about.
+func oneLine(text string) string {
+	text = strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "; ")
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t':
+			return ' '
+		case unicode.IsControl(r):
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
+
+// errorRunes is how much of an error a list shows.
+const errorRunes = 120
+
+func shorten(text string) string {
+	runes := []rune(text)
+	if len(runes) <= errorRunes {
+		return text
+	}
+	return string(runes[:errorRunes-3]) + "..."
 }
 
 // Job writes a job's result.
@@ -70,11 +113,15 @@ func Job(w io.Writer, r job.Record) error {
 			count(r.Epochs, "epoch"), count(r.Replicas, "replica"), r.LocalBatch, r.Batch, count(r.Rounds, "round"), r.Seed))
 	}
 	m := r.Metrics
-	t.row("containers", fmt.Sprintf("%d, %d failed, %s", m.Containers, m.FailedContainers, count(m.Handovers, "hand-over")))
-	t.row("memory", fmt.Sprintf("%v of limits (%s), %v measured; store %v, controller %v",
-		m.MemoryLimit, r.Enforcement, m.MemoryPeak, m.StorePeak, m.ControllerPeak))
-	t.row("time", fmt.Sprintf("%.2f s, of it %.3f s starting containers", m.DurationSeconds, m.InitSeconds))
-	t.row("cost", fmt.Sprintf("%.3f GB-seconds", m.GBSeconds))
+	if m.Containers == 0 {
+		t.row("containers", "none ran")
+	} else {
+		t.row("containers", fmt.Sprintf("%d, %d failed, %s", m.Containers, m.FailedContainers, count(m.Handovers, "hand-over")))
+		t.row("memory", fmt.Sprintf("%v of limits (%s), %v measured; store %v, controller %v",
+			m.MemoryLimit, r.Enforcement, m.MemoryPeak, m.StorePeak, m.ControllerPeak))
+		t.row("time", fmt.Sprintf("%.2f s, of it %.3f s starting containers", m.DurationSeconds, m.InitSeconds))
+		t.row("cost", fmt.Sprintf("%.3f GB-seconds", m.GBSeconds))
+	}
 	if err := t.flush(); err != nil {
 		return err
 	}
@@ -84,13 +131,16 @@ func Job(w io.Writer, r job.Record) error {
 // roleOrder is the order of the rows below a result.
 var roleOrder = []job.Role{job.RoleProbe, job.RoleTrain, job.RoleAverage, job.RoleInfer, job.RoleEvaluate}
 
+// harmless are the outcomes of invocations that nothing went wrong with.
+var harmless = map[string]bool{"success": true, "running": true, string(job.NeedTime): true, string(job.NeedPeer): true}
+
 // actions sums invocations up by role.
 func actions(w io.Writer, all []job.RecordAction) error {
 	if len(all) == 0 {
 		return nil
 	}
-	t := newTable(w)
-	t.row("\nrole", "calls", "cold", "failed", "limit", "predicted", "peak", "seconds")
+	t := newPart(w)
+	t.row("role", "calls", "cold", "failed", "limit", "predicted", "peak", "seconds")
 	for _, role := range roleOrder {
 		var calls, cold, failed int
 		var limit, predicted, peak job.Bytes
@@ -103,7 +153,7 @@ func actions(w io.Writer, all []job.RecordAction) error {
 			if a.Cold {
 				cold++
 			}
-			if a.Outcome != "success" && a.Outcome != string(job.NeedTime) && a.Outcome != string(job.NeedPeer) {
+			if !harmless[a.Outcome] {
 				failed++
 			}
 			limit, predicted, peak = max(limit, a.MemoryLimit), max(predicted, a.Predicted), max(peak, a.Peak)
@@ -150,8 +200,8 @@ func Plan(w io.Writer, n *job.Numerics, r job.Resources) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	t = newTable(w)
-	t.row("\nrole", "fit", "pkg", "dta", "mod", "saf", "memory")
+	t = newPart(w)
+	t.row("role", "fit", "pkg", "dta", "mod", "saf", "memory")
 	for _, role := range roleOrder {
 		if e, ok := r.Roles[role]; ok {
 			t.row(role, e.Fit, e.Package, e.Data, e.Model, e.Safety, e.Total())
@@ -176,10 +226,10 @@ type ModelRow struct {
 // Models writes a list of models.
 func Models(w io.Writer, rows []ModelRow) error {
 	t := newTable(w)
-	t.row("MODEL", "DATA SET", "NAME", "PARAMETERS", "ACCURACY", "EPOCHS", "REPLICAS", "CREATED")
+	t.row("MODEL", "DATA SET", "NAME", "PARAMETERS", "ACCURACY", "EPOCHS", "REPLICAS", "CREATED (UTC)")
 	for _, m := range rows {
 		t.row(Digest(m.Digest), m.Dataset, m.Name, thousands(m.Parameters), percent(m.Accuracy), m.Epochs, m.Replicas,
-			m.Created.Format("2006-01-02 15:04"))
+			m.Created.UTC().Format("2006-01-02 15:04"))
 	}
 	return t.flush()
 }
@@ -194,7 +244,7 @@ func Jobs(w io.Writer, rows []job.Record) error {
 			accuracy = percent(r.Accuracy)
 		}
 		t.row(r.Job, r.Kind, r.Dataset, r.Status, accuracy, r.Metrics.Containers, r.Metrics.FailedContainers,
-			fmt.Sprintf("%.2f", r.Metrics.DurationSeconds), r.Error)
+			fmt.Sprintf("%.2f", r.Metrics.DurationSeconds), shorten(r.Error))
 	}
 	return t.flush()
 }
@@ -223,7 +273,10 @@ func Datasets(w io.Writer, rows []DatasetRow) error {
 		return err
 	}
 	for _, d := range rows {
-		if _, err := fmt.Fprintf(w, "\n%s: %s (%s)\n", d.Name, d.Attribution, d.Source); err != nil {
+		if d.Attribution == "" {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "\n%s\n", oneLine(fmt.Sprintf("%s: %s (%s)", d.Name, d.Attribution, d.Source))); err != nil {
 			return fmt.Errorf("write report: %w", err)
 		}
 	}
@@ -261,8 +314,11 @@ func Confusion(w io.Writer, counts [][]int, names []string) error {
 		}
 		return fmt.Sprint(i)
 	}
-	t := newTable(w)
-	head := []any{"\nis \\ seen as"}
+	if len(counts) == 0 {
+		return nil
+	}
+	t := newPart(w)
+	head := []any{"is \\ seen as"}
 	for i := range counts {
 		head = append(head, name(i))
 	}

@@ -99,7 +99,7 @@ func (w *Worker) sumReplicas(ctx context.Context, t *training, step int, buf ave
 		if err := w.addReplica(ctx, t, replica, step, share, buf); err != nil {
 			return err
 		}
-		collect()
+		w.cfg.Collect()
 	}
 	return nil
 }
@@ -135,24 +135,37 @@ func (w *Worker) previous(ctx context.Context, t *training, from int, buf averag
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	// Moments are read over by the momentum that follows them.
-	for _, group := range [][]float32{buf.weights, buf.outer, buf.outer, buf.outer} {
-		if err := s.readGroup(group); err != nil {
-			return err
+	err = s.readGroup(buf.weights)
+	for range 2 { // moments
+		if err == nil {
+			err = s.skipGroup()
 		}
 	}
-	return s.finish()
+	if err == nil {
+		err = s.readGroup(buf.outer)
+	}
+	if err == nil {
+		err = s.finish()
+	}
+	return err
 }
 
 // outerStep is Nesterov's step on the change of the averaged weights, as in
 // DiLoCo (Douillard et al. 2023) and PyTorch's SGD: with the gradient g = old -
 // mean, u = momentum*u + g and new = old - rate*(g + momentum*u). Everything is
-// computed in float64 and rounded once.
+// computed in float64 and rounded once. Plain averaging, rate 1 without
+// momentum, takes the mean as it is: old - (old - mean) would lose digits of a
+// mean that is far smaller than old.
 func outerStep(o job.Nesterov, weights, outer []float32, mean []float64) {
+	plain := o.LearningRate == 1 && o.Momentum == 0
 	for i, old := range weights {
 		g := float64(old) - mean[i]
 		u := float64(o.Momentum*float64(outer[i])) + g
 		outer[i] = float32(u)
+		if plain {
+			weights[i] = float32(mean[i])
+			continue
+		}
 		weights[i] = float32(float64(old) - float64(o.LearningRate*(g+float64(o.Momentum*u))))
 	}
 }

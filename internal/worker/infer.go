@@ -195,7 +195,7 @@ func (w *Worker) evaluate(ctx context.Context, task job.Task) (job.TaskResult, e
 			result.LossSum += loss
 		}
 		result.Records += c.Records
-		collect()
+		w.cfg.Collect()
 	}
 	if result.Records != task.Dataset.Test {
 		return job.TaskResult{}, fmt.Errorf("evaluate %s: %d records were counted; the test part has %d",

@@ -59,7 +59,7 @@ func serve(ctx context.Context) error {
 	debug.SetGCPercent(collectorPercent)
 	populate()
 
-	w := New(Config{Stdout: os.Stdout, Stderr: os.Stderr})
+	w := New(Config{Stdout: os.Stdout, Stderr: os.Stderr, Collect: runtime.GC})
 	listener := &oneConn{conn: conn, closed: make(chan struct{})}
 	server := &http.Server{
 		Handler:           w.Handler(),
@@ -74,9 +74,12 @@ func serve(ctx context.Context) error {
 	// A worker that was asked to end must not answer the next call with the
 	// failure of a context that is done.
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
-	if err = server.Serve(listener); errors.Is(err, io.EOF) {
+	switch err = server.Serve(listener); {
+	case ctx.Err() != nil:
+		err = errors.New("asked to end")
+	case errors.Is(err, io.EOF):
 		err = nil
-	} else {
+	default:
 		err = fmt.Errorf("serve: %w", err)
 	}
 	return errors.Join(err, w.Close())

@@ -31,7 +31,7 @@ const (
 // of the task there is nothing to wait for.
 func (w *Worker) meet(ctx context.Context, t *training, task job.Task, loop slice, instance *nn.Instance, result *job.TaskResult) (met bool, err error) {
 	w.reportProgress(ctx, t, task.Replica, loop.next, result)
-	defer collect()
+	defer w.cfg.Collect()
 	end := loop.next
 	complete := time.Time{} // since when all replicas are known to have come
 	for pause := pollFirst; ; pause = min(pause*3/2, pollMost) {

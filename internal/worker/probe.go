@@ -224,7 +224,7 @@ func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
 		if _, err := w.Do(ctx, t); err != nil {
 			return err
 		}
-		collect()
+		w.cfg.Collect()
 	}
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
 	"strconv"
 	"sync"
 
@@ -34,6 +33,11 @@ const maxRequestBytes = 2 << 20
 type Config struct {
 	// Stdout and Stderr get the end-of-call sentinels. Default: discarded.
 	Stdout, Stderr io.Writer
+	// Collect frees what lies on the heap unused. It is called after each object
+	// of the store that leaves garbage behind: the heap of a worker is so small
+	// that a collection takes no time, while the collector by itself would let it
+	// grow by more than a plan knows of. Default: that is left to the collector.
+	Collect func()
 	// Kernels computes. Default: the best set for this processor.
 	Kernels kernel.Set
 	// Open opens the store. Default: [OpenStore].
@@ -55,6 +59,9 @@ func New(cfg Config) *Worker {
 	}
 	if cfg.Stderr == nil {
 		cfg.Stderr = io.Discard
+	}
+	if cfg.Collect == nil {
+		cfg.Collect = func() {}
 	}
 	if cfg.Kernels.Name == "" {
 		cfg.Kernels = kernel.Generic()
@@ -160,15 +167,9 @@ func (w *Worker) handleRun(rw http.ResponseWriter, r *http.Request) {
 	// While the platform reads the answer: what one call left on the heap must
 	// not add to what the next one needs.
 	if http.NewResponseController(rw).Flush() == nil {
-		collect()
+		w.cfg.Collect()
 	}
 }
-
-// collect frees what lies on the heap unused. It is called wherever a loop over
-// objects of the store leaves garbage behind: the heap is so small that a
-// collection takes no time, while the collector by itself would let it grow by
-// more than a plan knows of.
-func collect() { runtime.GC() }
 
 // errTask is wrapped by errors about tasks that make no sense to this worker.
 var errTask = errors.New("bad task")

@@ -178,7 +178,17 @@ func checkTensors(have []safetensors.Info, params []nn.Param, prefixes ...string
 func (s *state) readGroup(flat []float32) error {
 	for _, p := range s.params {
 		if err := s.reader.ReadNext(flat[p.Offset : p.Offset+p.Len]); err != nil {
-			return fmt.Errorf("state %s: %s: %w", s.key, p.Name, err)
+			return fmt.Errorf("%s: %s: %w", s.key, p.Name, err)
+		}
+	}
+	return nil
+}
+
+// skipGroup passes over the next group of tensors.
+func (s *state) skipGroup() error {
+	for _, p := range s.params {
+		if err := s.reader.Skip(); err != nil {
+			return fmt.Errorf("%s: %s: %w", s.key, p.Name, err)
 		}
 	}
 	return nil
@@ -187,7 +197,7 @@ func (s *state) readGroup(flat []float32) error {
 // finish checks that nothing follows, which also verifies the object's end.
 func (s *state) finish() error {
 	if err := s.reader.Finish(); err != nil {
-		return fmt.Errorf("state %s: %w", s.key, err)
+		return fmt.Errorf("%s: %w", s.key, err)
 	}
 	return nil
 }

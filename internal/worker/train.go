@@ -126,7 +126,12 @@ func (w *Worker) readState(ctx context.Context, t *training, replica, step int, 
 			return err
 		}
 	}
-	return nil
+	for range prefixes[3:] {
+		if err := s.skipGroup(); err != nil {
+			return err
+		}
+	}
+	return s.finish()
 }
 
 // steps trains until the slice ends, and meets the other replicas at the ends
@@ -221,7 +226,7 @@ func (w *Worker) loader(d job.Dataset, part job.Part) shard.LoadFunc {
 		}
 		defer func() {
 			err = errors.Join(err, object.Close())
-			collect()
+			w.cfg.Collect()
 		}()
 		reader, err := shard.NewReader(object)
 		if err != nil {

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package worker_test
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"disdel/internal/control"
+	"disdel/internal/data"
+	"disdel/internal/job"
+	"disdel/internal/platform/pool"
+	"disdel/internal/platform/pool/process"
+	"disdel/internal/store/dir"
+	"disdel/internal/worker"
+)
+
+const (
+	// slackBytes and slackPercent are how much more than it takes an invocation
+	// may be predicted to take, whichever is more.
+	slackBytes   = 2 * job.MB
+	slackPercent = 15 // of what was predicted
+)
+
+// TestMemory_PredictedIsEnoughAndNotMuchMore is the promise of the planner: no
+// invocation of a real worker takes more memory than was predicted for it, nor
+// much less.
+func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "disdel-worker")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "disdel/cmd/disdel-worker")
+	build.Env = append(build.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the worker: %v\n%s", err, out)
+	}
+	for _, c := range []struct {
+		name, enforcement string
+		spec              job.Spec
+	}{
+		{"many rounds", "", job.Spec{Replicas: 2, Rounds: 40, Epochs: 2}},
+		{"many rounds, watched", process.Watched, job.Spec{Replicas: 2, Rounds: 40, Epochs: 2}},
+		{"mlp", "", job.Spec{Model: "mlp", Epochs: 1}},
+		{"large batches", "", job.Spec{Replicas: 8, LocalBatch: 64, Epochs: 1}},
+		{"larger batches", process.Watched, job.Spec{Model: "mlp", Replicas: 3, LocalBatch: 256, Rounds: 1, Epochs: 2}},
+		{"one replica", "", job.Spec{Replicas: 1, Epochs: 1}},
+		{"many replicas in one container", process.Watched, job.Spec{Replicas: 60, Containers: 1, LocalBatch: 8, Epochs: 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			record := trainDigits(t, program, c.enforcement, c.spec)
+			least, most := map[job.Role]job.Bytes{}, map[job.Role]job.Bytes{}
+			for i, a := range record.Actions {
+				slack := a.Predicted - a.Peak
+				if old, ok := least[a.Role]; !ok || slack < old {
+					least[a.Role] = slack
+				}
+				most[a.Role] = max(most[a.Role], slack)
+				switch {
+				case a.Peak <= 0 || a.Predicted <= 0:
+					t.Errorf("invocation %d, %s: peak %v, predicted %v; want both known", i, a.Role, a.Peak, a.Predicted)
+				case slack < 0:
+					t.Errorf("invocation %d, %s: took %v, %v more than the predicted %v", i, a.Role, a.Peak, -slack, a.Predicted)
+				case slack > max(slackBytes, a.Predicted*slackPercent/100):
+					t.Errorf("invocation %d, %s: took %v, %v less than the predicted %v", i, a.Role, a.Peak, slack, a.Predicted)
+				case a.Peak > a.MemoryLimit:
+					t.Errorf("invocation %d, %s: took %v of %v", i, a.Role, a.Peak, a.MemoryLimit)
+				}
+			}
+			t.Logf("%d invocations; predicted more than taken: from %v to %v", len(record.Actions), least, most)
+		})
+	}
+}
+
+// trainDigits runs a training job with everything real.
+func trainDigits(t *testing.T, program, enforcement string, spec job.Spec) job.Record {
+	t.Helper()
+	ctx := t.Context()
+	spec.Kind, spec.Dataset, spec.Seed = job.Train, "digits", 1
+	spec = spec.WithDefaults()
+	st, err := dir.Open(ctx, filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	driver, err := process.Open(ctx, process.Config{Command: []string{program}, Enforcement: enforcement})
+	if err != nil {
+		t.Fatal(err)
+	}
+	platform, err := pool.Open(ctx, pool.Config{}, driver)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := platform.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}()
+	record, err := control.Run(ctx, control.Config{
+		Platform: platform, Store: st, Init: map[string]string{worker.StoreEnv: st.URL()},
+	}, control.Created{Job: "memory", Spec: spec, Dataset: stageDigits(t, ctx, st)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if record.Status != job.Succeeded {
+		t.Fatalf("the job %s: %s", record.Status, record.Error)
+	}
+	return record
+}
+
+func stageDigits(t *testing.T, ctx context.Context, st *dir.Store) job.Dataset {
+	t.Helper()
+	set, err := data.Load(ctx, "digits")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := set.Info
+	d := job.Dataset{
+		Name: i.Name, Digest: set.Digest(), Height: i.H, Width: i.W, Channels: i.C, Classes: i.Classes,
+		ClassNames: i.ClassNames, Scale: i.Scale, Train: i.Train, Test: i.Test, ShardRecords: data.ShardRecords(i),
+	}
+	if err := data.Cut(set, d.ShardRecords, func(s data.Shard) error {
+		_, err := st.PutIfAbsent(ctx, d.ShardKey(job.Part(s.Part), s.Index), s.Encode)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
