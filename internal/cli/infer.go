@@ -5,7 +5,6 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
-	"disdel/internal/data"
 	"disdel/internal/job"
 	"disdel/internal/report"
 )
@@ -22,18 +21,15 @@ once, and merges what they counted into accuracy, loss and a confusion matrix.`,
 		Args: oneDataset,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.spec.Dataset = args[0]
-			record, err := a.runJob(cmd.Context(), o)
+			record, d, err := a.runJob(cmd.Context(), o)
 			if err != nil || o.json {
 				return err
 			}
-			found, err := data.Find(args[0])
-			if err != nil {
-				return err
-			}
-			return report.Confusion(a.stdout, record.Confusion, found.Info().ClassNames)
+			return report.Confusion(a.stdout, record.Confusion, d.ClassNames)
 		},
 	}
 	cmd.Flags().StringVar(&o.spec.Model, "model", "", "digest of the model, or the start of it (default: the newest of the data set)")
+	o.dataFlags(cmd)
 	o.platformFlags(cmd)
 	o.storeFlag(cmd)
 	o.outputFlags(cmd)

@@ -30,7 +30,7 @@ func (a *app) modelsCommand() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, s.Close()) }()
-			models, err := control.Models(cmd.Context(), s)
+			models, err := control.Models(cmd.Context(), s, a.warn)
 			if err != nil {
 				return err
 			}
@@ -66,16 +66,19 @@ func (a *app) jobsCommand() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			ctx := cmd.Context()
+			var id job.ID
+			if len(args) == 1 {
+				id = job.ID(args[0])
+				if err := id.Validate(); err != nil {
+					return usagef("%w", err)
+				}
+			}
 			s, err := a.openStore(ctx, o.store)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, s.Close()) }()
-			if len(args) == 1 {
-				id := job.ID(args[0])
-				if err := id.Validate(); err != nil {
-					return usagef("%w", err)
-				}
+			if id != "" {
 				state, err := control.Load(ctx, s, id)
 				if err != nil {
 					return err
@@ -136,19 +139,22 @@ func (a *app) datasetsCommand() *cobra.Command {
 	o := &options{}
 	cmd := &cobra.Command{
 		Use:   "datasets",
-		Short: "List the data sets",
+		Short: "List the data sets and where they are",
+		Long:  datasetsHelp,
 		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
+			sources, _ := a.dataOptions(o)
 			rows := []report.DatasetRow{}
 			for _, name := range data.Names() {
 				found, err := data.Find(name)
 				if err != nil {
 					return err
 				}
-				i := found.Info()
+				i, place := found.Info(), found.Place(sources)
 				rows = append(rows, report.DatasetRow{
 					Name: i.Name, Title: i.Title, Shape: fmt.Sprintf("%dx%dx%d", i.H, i.W, i.C), Classes: i.Classes,
 					Train: i.Train, Test: i.Test, Licence: i.Licence, Attribution: i.Attribution, Source: i.Source,
+					Path: place.Path, DownloadBytes: place.Download,
 				})
 			}
 			if o.json {
@@ -157,6 +163,34 @@ func (a *app) datasetsCommand() *cobra.Command {
 			return report.Datasets(a.stdout, rows)
 		},
 	}
+	o.dataDirFlag(cmd)
 	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object instead of text")
 	return cmd
 }
+
+const datasetsHelp = `Datasets lists the data sets that have a name, and where each one is: inside the
+program, in a folder, or on the web, from where the first use downloads it.
+
+They are looked for, in this order, in the folder that --data-dir or $DISDEL_DATA
+names (in DIR/NAME, in DIR, and where torchvision puts them below DIR), in the
+cache of downloads, in Keras's folder and in the system's. Files that differ from
+the published ones are used all the same, and a notice says so; what is
+downloaded must be the published.
+
+Your own data is named by its path, with a slash or a dot in it where a data set
+of the list has the same name:
+
+  FILE.npz      arrays x_train, y_train, x_test and y_test, or x and y: images as
+                uint8 (N x H x W or N x H x W x C), labels as whole numbers
+  FILE.csv      a line for each image: its label, and its pixels as whole numbers
+                of 0 to 255. The label is in the column that a header calls label,
+                else in the first. Images are square and grey, unless --shape or a
+                first line "# shape: HxWxC" says otherwise. FILE.csv.gz too.
+  FOLDER        a folder of PNG or JPEG files for each class, or folders train and
+                test (or val) with such folders. All images have one size, and all
+                are grey or all in colour. Transparency is dropped, of 16 bits a
+                channel the upper 8 are used.
+  FOLDER        the four files of the MNIST family under their usual names
+
+Where there is no test part, 20 % of each class become one: the same records each
+time. A class of one record is trained on and not tested.`

@@ -5,6 +5,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"disdel/internal/data/format"
 	"disdel/internal/job"
 	"disdel/internal/platform/pool"
 )
@@ -14,8 +15,14 @@ type options struct {
 	spec  job.Spec
 	pool  pool.Config
 	store string
+	// workerStore is the store's address as containers see it; "" is store.
+	workerStore string
 	// enforcement is one of the process driver's kinds; "" is the first that works.
 	enforcement string
+	// dataDir, offline and shape say where data comes from and how it looks.
+	dataDir     string
+	offline     bool
+	shape       *format.Shape
 	json, quiet bool
 }
 
@@ -23,14 +30,26 @@ func (o *options) trainFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	o.spec.Kind, o.spec.Model = job.Train, job.DefaultModel
 	o.spec.Epochs, o.spec.Batch = job.DefaultEpochs, job.DefaultBatch
-	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "model: cnn (the thesis's) or mlp")
+	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "model: cnn (the thesis's), cnn-deep or mlp")
 	f.Var(countValue{&o.spec.Epochs}, "epochs", "passes over the training part")
 	f.Var(countValue{&o.spec.Batch}, "batch", "batch size of a sequential run, in records")
-	f.Float64Var(&o.spec.LearningRate, "lr", job.DefaultLearningRate, "learning rate of Adam")
+	f.StringVar(&o.spec.Optimizer, "optimizer", job.DefaultOptimizer, "what each replica learns with: adam, adamw or sgd")
+	f.Var(rateValue{&o.spec.LearningRate}, "lr", "learning rate of the optimizer (default: 0.001, for sgd 0.01)")
 	f.Uint64Var(&o.spec.Seed, "seed", job.DefaultSeed, "seed of weights and shuffles")
 	f.Var(countValue{&o.spec.Replicas}, "workers", "number of replicas that learn at once (default: planned)")
 	f.Var(countValue{&o.spec.LocalBatch}, "local-batch", "batch size of one replica (default: planned)")
 	f.Var(countValue{&o.spec.Rounds}, "rounds", "how often weights are averaged; 1 is the thesis (default: planned)")
+}
+
+func (o *options) dataFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	o.dataDirFlag(cmd)
+	f.BoolVar(&o.offline, "offline", false, "download nothing")
+	f.Var(shapeValue{&o.shape}, "shape", "shape of the images in a CSV file, such as 28x28 or 32x32x3 (default: what the file says, else square)")
+}
+
+func (o *options) dataDirFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.dataDir, "data-dir", "", "folder with data sets, or with a folder of each one's name (default: $DISDEL_DATA)")
 }
 
 func (o *options) platformFlags(cmd *cobra.Command) {
@@ -46,11 +65,20 @@ func (o *options) poolFlags(cmd *cobra.Command) {
 	f.Var(bytesValue{&o.pool.PoolMemory}, "pool-memory", "memory of all containers of the embedded platform together (default 2048)")
 	f.Var(bytesValue{&o.pool.MemoryMin}, "min-memory", "smallest memory limit that the embedded platform offers (default 128)")
 	f.Var(bytesValue{&o.pool.MemoryMax}, "max-memory", "largest memory limit that the embedded platform offers (default 512)")
-	f.Var(enforcementValue{&o.enforcement}, "enforcement", "who enforces memory limits: cgroup-v2, cgroup-v1, systemd-scope or watched (default: the first that works)")
+	o.enforcementFlag(cmd)
+	o.workerStoreFlag(cmd)
+}
+
+func (o *options) enforcementFlag(cmd *cobra.Command) {
+	cmd.Flags().Var(enforcementValue{&o.enforcement}, "enforcement", "who enforces memory limits: cgroup-v2, cgroup-v1, systemd-scope or watched (default: the first that works)")
 }
 
 func (o *options) storeFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.store, "store", "", "where models, data and logs live: dir:///absolute/path (default: $DISDEL_STORE, else the user's data folder)")
+	cmd.Flags().StringVar(&o.store, "store", "", "where models, data and logs live: dir:///absolute/path or redis[s]://[user:password@]host[:port][/db] (default: $DISDEL_STORE, else the user's data folder)")
+}
+
+func (o *options) workerStoreFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.workerStore, "worker-store", "", "address of the store as containers see it, if it differs; without user and password it takes those of --store")
 }
 
 func (o *options) outputFlags(cmd *cobra.Command) {

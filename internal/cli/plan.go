@@ -35,10 +35,12 @@ resource plan (what decides memory and time) of the training job with the same
 options. It trains nothing; if a worker has never been measured on this platform,
 it starts one container to do so.`,
 		Example: `  disdel plan digits
+  disdel plan mnist --data-dir ~/data
   disdel plan digits --workers 8 --pool-memory 512`,
 		Args: oneDataset,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.spec.Dataset = args[0]
+			o.spec = o.spec.WithDefaults()
 			state, err := a.makePlan(cmd.Context(), o)
 			if err == nil && state.Finished != nil && state.Finished.Status != job.Succeeded {
 				err = errors.New(state.Finished.Error)
@@ -61,6 +63,7 @@ it starts one container to do so.`,
 		},
 	}
 	o.trainFlags(cmd)
+	o.dataFlags(cmd)
 	o.platformFlags(cmd)
 	o.storeFlag(cmd)
 	o.outputFlags(cmd)
@@ -70,7 +73,7 @@ it starts one container to do so.`,
 // makePlan runs a job that ends once it is planned. A plan is no job: its log is
 // kept in memory and gone afterwards, and no data set goes to the store.
 func (a *app) makePlan(ctx context.Context, o *options) (state control.State, err error) {
-	asked, err := ask(ctx, o.spec)
+	asked, err := a.ask(ctx, o)
 	if err != nil {
 		return state, err
 	}
@@ -88,7 +91,13 @@ func (a *app) makePlan(ctx context.Context, o *options) (state control.State, er
 	notebook := mem.New()
 	defer func() { err = errors.Join(err, notebook.Close()) }()
 	e.config.Store = notebook
-	if _, err := control.Run(ctx, e.config, control.Created{Job: id, Spec: o.spec, Dataset: asked.dataset, PlanOnly: true}); err != nil {
+	observe := e.config.Observe
+	e.config.Observe = func(s control.State) {
+		if s.Progress().Phase == "probe" { // nothing else is done
+			observe(s)
+		}
+	}
+	if _, err := control.Run(ctx, e.config, control.Created{Job: id, Spec: asked.spec, Dataset: asked.dataset, PlanOnly: true}); err != nil {
 		return state, err
 	}
 	return control.Load(context.WithoutCancel(ctx), notebook, id)

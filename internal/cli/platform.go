@@ -59,7 +59,7 @@ one that computes longer than its limit, and shows what became of them.`,
 			}
 			for _, row := range rows {
 				if !row.Passed {
-					err = errors.Join(err, fmt.Errorf("the platform does not keep its limits: %s", row.What))
+					err = errors.Join(err, fmt.Errorf("check failed: %s: %s", row.What, row.Detail))
 				}
 			}
 			return err
@@ -74,6 +74,10 @@ one that computes longer than its limit, and shows what became of them.`,
 // overrunTimeout is the time limit of the action that a check overruns.
 const overrunTimeout = time.Second
 
+// peakSlack is by how much a peak may exceed a limit that holds: what a kernel
+// counts in batches.
+const peakSlack = job.MB
+
 type limitCheck struct {
 	what   string
 	task   job.Task
@@ -83,7 +87,8 @@ type limitCheck struct {
 }
 
 // checkLimits makes one call after the other of workers that keep or break the
-// limits of their actions.
+// limits of their actions. The first one measures a worker at rest; if that does
+// not fit there are no others.
 func checkLimits(ctx context.Context, p platform.Platform, init map[string]string, id job.ID) (rows []report.CheckRow, err error) {
 	limits, err := p.Limits(ctx)
 	if err != nil {
@@ -91,39 +96,60 @@ func checkLimits(ctx context.Context, p platform.Platform, init map[string]strin
 	}
 	memory := max(limits.MemoryMin, job.MB)
 	probe := job.Task{Role: job.RoleProbe, Job: id}
-	half, double, busy := probe, probe, probe
-	half.Allocate, double.Allocate, busy.Busy = memory/2, memory*2, 10*overrunTimeout
-	overrun := min(max(overrunTimeout, limits.TimeoutMin), limits.TimeoutDefault)
-	checks := []limitCheck{
-		{"a worker at rest", probe, memory, limits.TimeoutDefault, platform.Success},
-		{fmt.Sprintf("takes %v of %v", half.Allocate, memory), half, memory, limits.TimeoutDefault, platform.Success},
-		{fmt.Sprintf("takes %v of %v", double.Allocate, memory), double, memory, limits.TimeoutDefault, platform.OutOfMemory},
-		{fmt.Sprintf("computes %v in %v", busy.Busy, overrun), busy, memory, overrun, platform.TimedOut},
-	}
 	pkg := "disdel-check-" + string(id)
 	defer func() { err = errors.Join(err, p.Remove(context.WithoutCancel(ctx), pkg)) }()
-	for i, c := range checks {
-		action := platform.Action{Name: fmt.Sprintf("check%d", i), Memory: c.memory, Timeout: c.time}
+	check := func(c limitCheck) (out platform.Outcome, err error) {
+		action := platform.Action{Name: fmt.Sprintf("check%d", len(rows)), Memory: c.memory, Timeout: c.time}
 		if err := p.Deploy(ctx, platform.Package{Name: pkg, Init: init, Actions: []platform.Action{action}}); err != nil {
-			return rows, err
+			return out, err
 		}
 		params, err := json.Marshal(c.task)
 		if err != nil {
-			return rows, fmt.Errorf("check: %w", err)
+			return out, fmt.Errorf("check: %w", err)
 		}
 		activation, err := p.Invoke(ctx, platform.Call{Package: pkg, Action: action.Name, Params: params})
 		if err != nil {
+			return out, err
+		}
+		if out, err = p.Await(ctx, activation); err != nil {
+			return out, err
+		}
+		rows = append(rows, checkRow(c, limits, out))
+		return out, nil
+	}
+	rest, err := check(limitCheck{"a worker at rest", probe, memory, limits.TimeoutDefault, platform.Success})
+	if err != nil {
+		return rows, err
+	}
+	if rest.Kind == platform.OutOfMemory || rest.Kind == platform.Success && rest.Usage.Peak > memory-job.MB {
+		last := &rows[len(rows)-1]
+		last.Passed, last.Detail = false, fmt.Sprintf("a worker does not fit into %v; raise --min-memory: %s", memory, last.Detail)
+		return rows, nil
+	}
+	fits, bursts, busy := probe, probe, probe
+	// Half of what a worker leaves, and twice the limit.
+	fits.Allocate, bursts.Allocate, busy.Busy = max((memory-rest.Usage.Peak)/2, 0), 2*memory, 10*overrunTimeout
+	overrun := min(max(overrunTimeout, limits.TimeoutMin), limits.TimeoutDefault)
+	for _, c := range []limitCheck{
+		{fmt.Sprintf("takes %v more, in all %v of %v", fits.Allocate, rest.Usage.Peak+fits.Allocate, memory), fits, memory, limits.TimeoutDefault, platform.Success},
+		{fmt.Sprintf("takes %v of %v", bursts.Allocate, memory), bursts, memory, limits.TimeoutDefault, platform.OutOfMemory},
+		{fmt.Sprintf("computes %v in %v", busy.Busy, overrun), busy, memory, overrun, platform.TimedOut},
+	} {
+		if _, err := check(c); err != nil {
 			return rows, err
 		}
-		out, err := p.Await(ctx, activation)
-		if err != nil {
-			return rows, err
-		}
-		rows = append(rows, report.CheckRow{
-			What: c.what, Want: string(c.want), Got: string(out.Kind), Passed: out.Kind == c.want, Detail: checkDetail(limits, out),
-		})
 	}
 	return rows, nil
+}
+
+func checkRow(c limitCheck, limits job.Limits, out platform.Outcome) report.CheckRow {
+	row := report.CheckRow{
+		What: c.what, Want: string(c.want), Got: string(out.Kind), Passed: out.Kind == c.want, Detail: checkDetail(limits, out),
+	}
+	if out.Kind == platform.Success && out.Usage.Peak > c.memory+peakSlack {
+		row.Passed, row.Detail = false, "took more than its limit and lived: "+row.Detail
+	}
+	return row
 }
 
 func checkDetail(limits job.Limits, out platform.Outcome) string {

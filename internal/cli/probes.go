@@ -12,13 +12,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"disdel/internal/control"
 	"disdel/internal/job"
 )
 
 // probeCache keeps probe measurements in the user's cache folder, one file for
-// each combination of machine, platform, enforcement and worker program. It only
+// each combination of machine, kernel, processor, platform, enforcement and worker program. It only
 // saves time: what cannot be read is measured again, and where nothing can be
 // kept a note says so.
 type probeCache struct {
@@ -40,17 +41,45 @@ func (a *app) openProbes(workerPath, platform, enforcement string) control.Probe
 	if err != nil {
 		return nil
 	}
-	sum := sha256.Sum256([]byte(host + "\x00" + platform + "\x00" + enforcement + "\x00" + binary))
+	sum := sha256.Sum256([]byte(strings.Join([]string{host, kernelRelease(), processor(), platform, enforcement, binary}, "\x00")))
 	return &probeCache{path: filepath.Join(folder, "probes", hex.EncodeToString(sum[:])+".json"), notes: a.stderr}
 }
 
 // Load implements control.Probes.
 func (c *probeCache) Load(context.Context) (p job.Probe, ok bool, err error) {
 	raw, err := os.ReadFile(c.path)
-	if err != nil || json.Unmarshal(raw, &p) != nil || p.Package <= 0 || p.KernelSet == "" {
+	if err != nil || json.Unmarshal(raw, &p) != nil || !plausible(p) {
 		return job.Probe{}, false, nil
 	}
 	return p, true, nil
+}
+
+// plausible says whether a worker can have measured that.
+func plausible(p job.Probe) bool {
+	return p.KernelSet != "" && p.Package > 0 && p.Held >= 0 && p.FLOPS > 0 && p.StoreRate > 0
+}
+
+// kernelRelease and processor say on what workers run, "" where the system does
+// not tell.
+func kernelRelease() string {
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(release))
+}
+
+func processor() string {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
 }
 
 // Save implements control.Probes.

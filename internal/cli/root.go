@@ -79,15 +79,20 @@ func (a *app) run(ctx context.Context, args []string) int {
 	return code
 }
 
-// printable keeps what came from files or from other programs from moving the
-// cursor about or changing colours.
+// warn tells of something that does not keep a command from its end.
+func (a *app) warn(err error) {
+	fmt.Fprintf(a.stderr, "disdel: %s\n", printable(err.Error()))
+}
+
+// printable makes one line of what came from files or from other programs, and
+// keeps it from moving the cursor about or changing colours.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' {
+		if unicode.IsControl(r) {
 			return unicode.ReplacementChar
 		}
 		return r
-	}, text)
+	}, strings.ReplaceAll(text, "\n", "; "))
 }
 
 // Root returns the command tree, for generating documentation.
@@ -116,7 +121,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%s: %w", commandName(cmd), err)
 	})
-	root.AddCommand(a.trainCommand(), a.inferCommand(), a.planCommand(), a.modelsCommand(), a.jobsCommand(),
+	root.AddCommand(a.trainCommand(), a.inferCommand(), a.planCommand(), a.modelsCommand(), a.jobsCommand(), a.resumeCommand(),
 		a.datasetsCommand(), a.platformCommand(), a.versionCommand())
 	root.DisableAutoGenTag = true
 	return root
@@ -129,6 +134,15 @@ func commandName(cmd *cobra.Command) string {
 
 // oneDataset wants exactly one argument.
 func oneDataset(cmd *cobra.Command, args []string) error {
+	return one(cmd, args, "the name of one data set", "there is: "+strings.Join(data.Names(), ", "))
+}
+
+// oneJob wants exactly one argument.
+func oneJob(cmd *cobra.Command, args []string) error {
+	return one(cmd, args, "the id of one job", "see: disdel jobs")
+}
+
+func one(cmd *cobra.Command, args []string, want, next string) error {
 	if len(args) == 1 {
 		return nil
 	}
@@ -136,7 +150,7 @@ func oneDataset(cmd *cobra.Command, args []string) error {
 	if len(args) > 1 {
 		got = fmt.Sprintf("%d arguments are given (%s)", len(args), strings.Join(args, ", "))
 	}
-	return fmt.Errorf("%s: want the name of one data set, %s; there is: %s", commandName(cmd), got, strings.Join(data.Names(), ", "))
+	return fmt.Errorf("%s: want %s, %s; %s", commandName(cmd), want, got, next)
 }
 
 // noArguments wants none.

@@ -28,6 +28,10 @@ type execution struct {
 
 // open opens what a job needs. Nothing of it stays after close.
 func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
+	init, err := a.workerInit(o)
+	if err != nil {
+		return nil, err
+	}
 	s, err := a.openStore(ctx, o.store)
 	if err != nil {
 		return nil, err
@@ -39,55 +43,69 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 	progress := a.newProgress(o.quiet)
 	closeAll := func() error {
 		progress.end()
-		return errors.Join(p.Close(), s.Close())
+		err := p.Close()
+		if err == nil {
+			a.sweep(ctx, s)
+		}
+		return errors.Join(err, s.Close())
 	}
 	limits, err := p.Limits(ctx)
+	if err == nil {
+		err = checkReach(p.Name(), limits, init)
+	}
 	if err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
 	return &execution{
 		store: s,
 		config: control.Config{
-			Platform: p, Store: s, Init: workerInit(s), Probes: a.openProbes(workerPath, p.Name(), limits.Enforcement),
+			Platform: p, Store: s, Init: init, Probes: a.openProbes(workerPath, p.Name(), limits.Enforcement),
 			Observe: progress.show, ControllerPeak: ownPeak,
 		},
 		close: closeAll,
 	}, nil
 }
 
-// question is what a user asks for, found to make sense.
+// question is what a user asks for, found to make sense. In its spec the data
+// set has its name, even if the user gave a path.
 type question struct {
+	spec    job.Spec
 	set     *data.Set
 	dataset job.Dataset
 }
 
 // ask checks a spec and loads its data set. Whatever can be wrong with a command
-// line is found here, before anything is opened, started or written.
-func ask(ctx context.Context, spec job.Spec) (q question, err error) {
-	if err := spec.Validate(); err != nil {
+// line is found here, before anything is opened or started, and before anything
+// but a download is written.
+func (a *app) ask(ctx context.Context, o *options) (q question, err error) {
+	q.spec = o.spec
+	if err := q.spec.Validate(); err != nil {
 		return q, err
 	}
-	if q.set, err = data.Load(ctx, spec.Dataset); err != nil {
+	sources, end := a.dataOptions(o)
+	q.set, err = data.Open(ctx, q.spec.Dataset, sources)
+	if end(); err != nil {
 		return q, err
 	}
 	q.dataset = datasetOf(q.set)
-	if spec.Kind == job.Train {
+	q.spec.Dataset = q.dataset.Name
+	if q.spec.Kind == job.Train {
 		// The kernel set does not decide whether there is a plan.
-		_, err = plan.Numerics(spec, q.dataset, kernel.Generic().Name)
+		_, err = plan.Numerics(q.spec, q.dataset, kernel.Generic().Name)
 	}
 	return q, err
 }
 
 // prepare chooses the model and stages the data, which makes a job of a
 // question.
-func prepare(ctx context.Context, s store.Store, spec job.Spec, q question) (control.Created, error) {
+func (a *app) prepare(ctx context.Context, s store.Store, q question) (control.Created, error) {
 	id, err := job.NewID(time.Now(), rand.Reader)
 	if err != nil {
 		return control.Created{}, err
 	}
-	created := control.Created{Job: id, Spec: spec, Dataset: q.dataset}
-	if spec.Kind == job.Infer {
-		m, err := control.FindModel(ctx, s, spec.Dataset, spec.Model)
+	created := control.Created{Job: id, Spec: q.spec, Dataset: q.dataset}
+	if q.spec.Kind == job.Infer {
+		m, err := control.FindModel(ctx, s, q.spec.Dataset, q.spec.Model, a.warn)
 		if err != nil {
 			return created, err
 		}
@@ -96,37 +114,43 @@ func prepare(ctx context.Context, s store.Store, spec job.Spec, q question) (con
 	return created, stage(ctx, s, q.set, q.dataset)
 }
 
-// runJob carries out one job and prints its record. With JSON the record is
-// printed whatever happens to the job.
-func (a *app) runJob(ctx context.Context, o *options) (record job.Record, err error) {
-	asked, err := ask(ctx, o.spec)
+// runJob carries out one job, prints its record and says what it was about.
+// With JSON the record is printed whatever happens to the job.
+func (a *app) runJob(ctx context.Context, o *options) (record job.Record, d job.Dataset, err error) {
+	asked, err := a.ask(ctx, o)
 	if err != nil {
-		return record, a.refused(ctx, o, record, err)
+		return record, d, a.refused(ctx, o, record, err)
 	}
 	e, err := a.open(ctx, o)
 	if err != nil {
-		return record, a.refused(ctx, o, record, err)
+		return record, d, a.refused(ctx, o, record, err)
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
-	created, err := prepare(ctx, e.store, o.spec, asked)
+	// The set is not looked at again, so its memory is free while the job runs.
+	created, err := a.prepare(ctx, e.store, asked)
 	if err == nil {
 		record, err = control.Run(ctx, e.config, created)
 	}
+	return record, created.Dataset, a.conclude(ctx, o, record, err)
+}
+
+// conclude prints how a job ended, and returns the error that says it failed.
+func (a *app) conclude(ctx context.Context, o *options, record job.Record, err error) error {
 	if err != nil {
-		return record, a.refused(ctx, o, record, err)
+		return a.refused(ctx, o, record, err)
 	}
 	if err := a.print(o, record); err != nil {
-		return record, err
+		return err
 	}
 	switch {
 	case record.Status == job.Succeeded:
-		return record, nil
+		return nil
 	case o.json:
 		fmt.Fprintf(a.stderr, "%s job %s %s: %s\n", a.red("disdel:"), record.Job, record.Status, printable(record.Error))
 	default:
 		fmt.Fprintf(a.stderr, "%s %s\n", a.red("disdel:"), printable(record.Error))
 	}
-	return record, errReported
+	return errReported
 }
 
 func (a *app) print(o *options, record job.Record) error {
@@ -148,9 +172,17 @@ func (a *app) refused(ctx context.Context, o *options, record job.Record, cause 
 			Epochs: o.spec.Epochs, Batch: o.spec.Batch, Seed: o.spec.Seed, Actions: []job.RecordAction{},
 		}
 	}
-	record.Status, record.Error = job.Failed, cause.Error()
-	if ctx.Err() != nil {
-		record.Status = job.Cancelled
+	switch record.Status {
+	case job.Succeeded, job.Failed, job.Cancelled:
+		// So it ended. The cause is what came after.
+		if record.Error == "" {
+			record.Error = cause.Error()
+		}
+	default:
+		record.Status, record.Error = job.Failed, cause.Error()
+		if ctx.Err() != nil {
+			record.Status = job.Cancelled
+		}
 	}
 	return errors.Join(cause, report.JSON(a.stdout, record))
 }
@@ -165,6 +197,20 @@ func clearScratch(ctx context.Context, s store.Store, id job.ID) error {
 		return err
 	}
 	return s.Delete(ctx, keys...)
+}
+
+// sweep removes what workers that were killed left unfinished in the store, once
+// there are no workers any more. It works although ctx may be done.
+func (a *app) sweep(ctx context.Context, s store.Store) {
+	sweeper, ok := store.As[store.Sweeper](s)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearTimeout)
+	defer cancel()
+	if err := sweeper.Sweep(ctx); err != nil {
+		a.warn(fmt.Errorf("left in the store: %w", err))
+	}
 }
 
 const clearTimeout = 15 * time.Second

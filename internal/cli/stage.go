@@ -4,7 +4,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 
 	"disdel/internal/data"
 	"disdel/internal/job"
@@ -23,6 +25,7 @@ func datasetOf(set *data.Set) job.Dataset {
 }
 
 // stage puts a data set's shards into the store, unless they are there already.
+// Those that are there are read through once, and replaced if they are damaged.
 func stage(ctx context.Context, s store.Store, set *data.Set, d job.Dataset) error {
 	missing, err := missingShards(ctx, s, d)
 	if err != nil || len(missing) == 0 {
@@ -59,7 +62,32 @@ func missingShards(ctx context.Context, s store.Store, d job.Dataset) (map[strin
 		}
 	}
 	for _, key := range have {
-		delete(missing, key)
+		if !missing[key] {
+			continue // of no interest
+		}
+		err := readThrough(ctx, s, key)
+		if errors.Is(err, store.ErrCorrupt) {
+			if err = s.Delete(ctx, key); err == nil {
+				continue
+			}
+		}
+		switch {
+		case err == nil:
+			delete(missing, key)
+		case !errors.Is(err, store.ErrNotFound):
+			return nil, fmt.Errorf("look for %s in the store: %w", d.Name, err)
+		}
 	}
 	return missing, nil
+}
+
+// readThrough reads an object to its end, which verifies it.
+func readThrough(ctx context.Context, s store.Store, key string) (err error) {
+	object, err := s.Get(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, object.Close()) }()
+	_, err = io.Copy(io.Discard, object)
+	return err
 }

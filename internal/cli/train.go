@@ -15,20 +15,28 @@ func (a *app) trainCommand() *cobra.Command {
 of the embedded platform, averages them round by round, evaluates the result on
 the test part and keeps it in the store.
 
+A data set is a name that "disdel datasets" lists, or the path of your own:
+a .npz or .csv file, or a folder with a folder of PNG or JPEG images for each
+class. "disdel datasets --help" says how they must look.
+
 The same seed and options give the same model, bit for bit, whatever the number
 of containers and whatever fails on the way.`,
 		Example: `  disdel train digits
   disdel train digits --model mlp --epochs 10 --json
+  disdel train mnist --data-dir ~/data
+  disdel train ./leaves                     # leaves/oak/1.png, leaves/elm/1.png, ...
   disdel train digits --workers 8 --containers 2
   disdel train digits --rounds 1            # average once, as in the thesis`,
 		Args: oneDataset,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.spec.Dataset = args[0]
-			_, err := a.runJob(cmd.Context(), o)
+			o.spec = o.spec.WithDefaults()
+			_, _, err := a.runJob(cmd.Context(), o)
 			return err
 		},
 	}
 	o.trainFlags(cmd)
+	o.dataFlags(cmd)
 	o.platformFlags(cmd)
 	o.storeFlag(cmd)
 	o.outputFlags(cmd)

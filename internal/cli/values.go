@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"disdel/internal/data/format"
 	"disdel/internal/job"
 	"disdel/internal/platform/pool/process"
 )
@@ -80,6 +81,29 @@ func (v countValue) Set(s string) error {
 	return nil
 }
 
+// rateValue is a flag for a learning rate, where leaving it out means the usual
+// one, so zero is none. The spec's own check finds the others that make no sense.
+type rateValue struct{ rate *float64 }
+
+func (v rateValue) String() string {
+	if v.rate == nil || *v.rate == 0 {
+		return ""
+	}
+	return strconv.FormatFloat(*v.rate, 'g', -1, 64)
+}
+func (v rateValue) Type() string { return "float" }
+func (v rateValue) Set(s string) error {
+	x, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		return fmt.Errorf("%q: want a number", s)
+	}
+	if x == 0 {
+		return fmt.Errorf("learning rate %s: want more than 0", s)
+	}
+	*v.rate = x
+	return nil
+}
+
 // enforcementValue is a flag for a kind of enforcement of the process driver,
 // with dashes for spaces.
 type enforcementValue struct{ kind *string }
@@ -102,4 +126,23 @@ func (v enforcementValue) Set(s string) error {
 		names = append(names, name)
 	}
 	return fmt.Errorf("want one of %s", strings.Join(names, ", "))
+}
+
+// shapeValue is a flag for the shape of an image.
+type shapeValue struct{ shape **format.Shape }
+
+func (v shapeValue) String() string {
+	if v.shape == nil || *v.shape == nil {
+		return ""
+	}
+	return (*v.shape).String()
+}
+func (v shapeValue) Type() string { return "HxW[xC]" }
+func (v shapeValue) Set(s string) error {
+	shape, err := format.ParseShape(s)
+	if err != nil {
+		return err
+	}
+	*v.shape = &shape
+	return nil
 }

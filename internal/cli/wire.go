@@ -12,16 +12,20 @@ import (
 	"os"
 	"path/filepath"
 
+	"disdel/internal/job"
 	"disdel/internal/platform/pool"
 	"disdel/internal/platform/pool/process"
 	"disdel/internal/store"
 	"disdel/internal/store/dir"
+	"disdel/internal/store/redis"
 	"disdel/internal/worker"
 )
 
 // Environment variables that the command line reads.
 const (
 	storeEnv     = "DISDEL_STORE"
+	dataEnv      = "DISDEL_DATA"
+	kerasEnv     = "KERAS_HOME"
 	dataHomeEnv  = "XDG_DATA_HOME"
 	cacheHomeEnv = "XDG_CACHE_HOME"
 )
@@ -59,20 +63,83 @@ func (a *app) openStore(ctx context.Context, flag string) (store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	scheme, path, err := store.ParseURL(url)
+	scheme, location, err := store.ParseURL(url)
 	if err != nil {
 		return nil, usagef("%w", err)
 	}
+	var s store.Store
 	switch scheme {
 	case store.SchemeDir:
-		s, err := dir.Open(ctx, path)
-		if err != nil {
-			return nil, err
+		s, err = dir.Open(ctx, location)
+	case store.SchemeRedis, store.SchemeRedisTLS:
+		var address redis.Address
+		if address, err = redis.ParseAddress(location); err != nil {
+			return nil, usagef("%w", err)
 		}
-		return store.WithRetry(s, store.RetryPolicy{}), nil
+		s, err = redis.Open(ctx, address)
 	default:
-		return nil, usagef("store: this program knows no %s://", scheme)
+		return nil, usagef("store: no such kind: %s", scheme)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return store.WithRetry(s, store.RetryPolicy{}), nil
+}
+
+// workerInit are the init-only parameters of workers: the store's address as
+// containers see it, with its credential. They are for the platform alone.
+func (a *app) workerInit(o *options) (map[string]string, error) {
+	url, err := a.storeURL(o.store)
+	if err != nil {
+		return nil, err
+	}
+	if o.workerStore != "" {
+		if url, err = workerStore(url, o.workerStore); err != nil {
+			return nil, usagef("--worker-store: %w", err)
+		}
+	}
+	return map[string]string{worker.StoreEnv: url}, nil
+}
+
+// workerStore returns the address that workers get: theirs, with the credential
+// of own if it has none and both are Redis.
+func workerStore(own, theirs string) (string, error) {
+	scheme, location, err := store.ParseURL(theirs)
+	if err != nil {
+		return "", err
+	}
+	ownScheme, ownLocation, err := store.ParseURL(own)
+	if err != nil {
+		return "", err
+	}
+	if (scheme == store.SchemeDir) != (ownScheme == store.SchemeDir) {
+		return "", fmt.Errorf("it is another kind of store than --store: %s:// and %s://", scheme, ownScheme)
+	}
+	if scheme == store.SchemeDir {
+		return theirs, nil
+	}
+	address, err := redis.ParseAddress(location)
+	if err != nil {
+		return "", err
+	}
+	lender, err := redis.ParseAddress(ownLocation)
+	if err != nil {
+		return "", err
+	}
+	return address.Borrow(lender).WithCredential(), nil
+}
+
+// checkReach refuses a store that the platform's containers cannot reach.
+func checkReach(platform string, limits job.Limits, init map[string]string) error {
+	scheme, location, err := store.ParseURL(init[worker.StoreEnv])
+	if err != nil {
+		return usagef("%w", err)
+	}
+	if scheme == store.SchemeDir && !limits.LocalFiles {
+		return usagef("containers of platform %s do not see the files of this machine, so the folder %s cannot serve them; "+
+			"give a Redis server that they reach: --store redis://user:password@host", platform, location)
+	}
+	return nil
 }
 
 // workerCommand finds the program that runs inside containers: disdel-worker
@@ -99,7 +166,7 @@ func (a *app) openPlatform(ctx context.Context, o *options) (_ *pool.Pool, worke
 		return nil, "", err
 	}
 	if own {
-		fmt.Fprintln(a.stderr, "disdel: there is no disdel-worker beside this program, so it serves as the worker itself and containers take more memory; build both with: go build ./cmd/...")
+		fmt.Fprintln(a.stderr, "disdel: there is no disdel-worker beside this program, so it serves as the worker itself and containers take more memory; build both with: make, or go build -o FOLDER ./cmd/...")
 	}
 	driver, err := process.Open(ctx, process.Config{Command: []string{path}, Enforcement: o.enforcement})
 	if err != nil {
@@ -110,11 +177,6 @@ func (a *app) openPlatform(ctx context.Context, o *options) (_ *pool.Pool, worke
 		return nil, "", usagef("%w; see --pool-memory, --min-memory and --max-memory", err)
 	}
 	return p, path, nil
-}
-
-// workerInit are the init-only parameters of workers that use the store.
-func workerInit(s store.Store) map[string]string {
-	return map[string]string{worker.StoreEnv: s.URL()}
 }
 
 // fileDigest is the hexadecimal SHA-256 of a file.

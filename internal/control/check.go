@@ -84,11 +84,12 @@ func checkResult(n *job.Numerics, t job.Task, r *job.TaskResult) error {
 		if r.Step < t.From || r.Step == t.From && !waited || r.Step > t.To {
 			return fmt.Errorf("%w: it stopped at step %d, of %d to %d", errResult, r.Step, t.From, t.To)
 		}
-		if most := (r.Step + n.RoundSteps - 1) / n.RoundSteps; r.Round < 0 || r.Round > most {
-			return fmt.Errorf("%w: it has seen %d averages at step %d", errResult, r.Round, r.Step)
-		}
+		fallthrough
 	case job.RoleAverage:
-		if t.To == n.Steps && r.Digest == "" {
+		if r.Round < 0 || r.Round > n.Rounds() {
+			return fmt.Errorf("%w: it has seen %d averages of %d", errResult, r.Round, n.Rounds())
+		}
+		if (r.Round == n.Rounds() || t.Role == job.RoleAverage && t.To == n.Steps) && r.Digest == "" {
 			return fmt.Errorf("%w: the trained model has no digest", errResult)
 		}
 	case job.RoleEvaluate:
@@ -101,6 +102,8 @@ func checkResult(n *job.Numerics, t job.Task, r *job.TaskResult) error {
 				return fmt.Errorf("%w: a class has %d columns of %d", errResult, len(row), classes)
 			}
 		}
+	case job.RoleInfer:
+		// What it found is in the store.
 	}
 	return nil
 }

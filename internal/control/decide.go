@@ -19,6 +19,9 @@ const (
 	maxFailures = 4
 	// maxThrottled is how often in a row it may be throttled.
 	maxThrottled = 60
+	// maxWaited is how often in a row a replica may do little but wait for the
+	// others before rounds are taken one by one.
+	maxWaited = 2
 	// maxRevisions is how many resource plans a job may have.
 	maxRevisions = 12
 
@@ -162,6 +165,9 @@ func decidePlan(s State) []action {
 func replan(s State) []action {
 	for _, t := range pending(s) {
 		p := s.progress(unitOf(t))
+		if t.Meet && p.waited >= maxWaited {
+			return []action{note{Event{Replanned: &Replanned{Resources: plan.AfterWaiting(*s.Resources)}}}}
+		}
 		if p.last == nil || p.last.Revision != s.Resources.Revision {
 			continue
 		}
@@ -290,6 +296,8 @@ func hopeless(p progress) string {
 	case platform.OutOfMemory, platform.TimedOut:
 		// Answered by another plan, whose number is bounded.
 		return ""
+	default:
+		// Bounded by the counts below.
 	}
 	if p.failures >= maxFailures {
 		return fmt.Sprintf("%s; gave up after %d failures in a row", e.Message, p.failures)
@@ -308,11 +316,12 @@ func notBefore(p progress) time.Time {
 		return p.lastAt.Add(throttledPause)
 	case platform.OutOfMemory, platform.TimedOut:
 		return p.lastAt
+	default:
+		if p.failures <= 1 {
+			return p.lastAt
+		}
+		return p.lastAt.Add(min(backoffFirst<<(p.failures-2), backoffMost))
 	}
-	if p.failures <= 1 {
-		return p.lastAt
-	}
-	return p.lastAt.Add(min(backoffFirst<<(p.failures-2), backoffMost))
 }
 
 // conclude ends a job that has nothing left to compute.

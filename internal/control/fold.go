@@ -53,8 +53,10 @@ type State struct {
 // Attempt is one invocation.
 type Attempt struct {
 	Invoked
-	At    time.Time
-	Ended *Ended
+	// Controller is the one that made it, counted from 0.
+	Controller int
+	At         time.Time
+	Ended      *Ended
 }
 
 // unit names a piece of work that must succeed once before the job goes on.
@@ -93,8 +95,10 @@ type progress struct {
 	// and time is answered by other plans.
 	failures, throttled int
 	outgrown            job.Bytes // the largest limit that it ran out of
-	last                *Attempt  // the last failure
-	lastAt              time.Time
+	// waited is how often in a row it did little but wait for the others.
+	waited int
+	last   *Attempt // the last failure
+	lastAt time.Time
 }
 
 // fold applies one event. An event that cannot follow the ones before it is an
@@ -145,7 +149,7 @@ func fold(s State, e Event) (State, error) {
 		if err := s.checkTask(e.Invoked.Task); err != nil {
 			return s, fmt.Errorf("attempt %d: %w", e.Invoked.Attempt, err)
 		}
-		s.Attempts = append(s.Attempts, Attempt{Invoked: *e.Invoked, At: e.At})
+		s.Attempts = append(s.Attempts, Attempt{Invoked: *e.Invoked, Controller: s.Controllers, At: e.At})
 		s.Running++
 		s.unit(unitOf(e.Invoked.Task)).running = true
 	case e.Ended != nil:
@@ -217,11 +221,23 @@ func ended(s State, e Ended, at time.Time) State {
 		default:
 			p.failures++
 		}
-		p.last, p.lastAt = &Attempt{Invoked: attempt.Invoked, At: attempt.At, Ended: &e}, at
+		p.last, p.lastAt = &Attempt{Invoked: attempt.Invoked, Controller: attempt.Controller, At: attempt.At, Ended: &e}, at
 		return s
 	}
 	p.failures, p.throttled, p.last = 0, 0, nil
+	if onlyWaited(s.Numerics, attempt.Task, *e.Result) {
+		p.waited++
+	} else {
+		p.waited = 0
+	}
 	return succeeded(s, attempt.Task, *e.Result)
+}
+
+// onlyWaited says whether an invocation that met others spent most of its time
+// on waiting for them, and got hardly further by it.
+func onlyWaited(n *job.Numerics, t job.Task, r job.TaskResult) bool {
+	return t.Role == job.RoleTrain && r.Reason == job.NeedPeer &&
+		r.Step-t.From <= 2*n.RoundSteps && r.StepTime < t.Budget/2
 }
 
 // succeeded applies a result, unless the job has moved past it.
@@ -240,7 +256,7 @@ func succeeded(s State, t job.Task, r job.TaskResult) State {
 		}
 		s = averaged(s, r.Round, r.Digest)
 	case job.RoleAverage:
-		s = averaged(s, t.From/s.Numerics.RoundSteps+1, r.Digest)
+		s = averaged(s, max(r.Round, t.From/s.Numerics.RoundSteps+1), r.Digest)
 	case job.RoleInfer:
 		s.Pieces[t.Piece] = true
 	case job.RoleEvaluate:

@@ -39,13 +39,14 @@ type Model struct {
 	Accuracy float64 `json:"accuracy"`
 }
 
-// Models lists the models in the store, the newest first, each digest once.
-func Models(ctx context.Context, s store.Store) ([]Model, error) {
-	models, _, err := readModels(ctx, s)
+// Models lists the models in the store, the newest first, each digest once. An
+// entry that cannot be decoded is left out and told to warn, which may be nil.
+func Models(ctx context.Context, s store.Store, warn func(error)) ([]Model, error) {
+	models, _, err := readModels(ctx, s, warn)
 	return models, err
 }
 
-func readModels(ctx context.Context, s store.Store) (models []Model, head store.Head, err error) {
+func readModels(ctx context.Context, s store.Store, warn func(error)) (models []Model, head store.Head, err error) {
 	entries, err := s.Log(ctx, job.ModelsLog, store.Head{})
 	if err != nil {
 		return nil, head, fmt.Errorf("list models: %w", err)
@@ -57,7 +58,10 @@ func readModels(ctx context.Context, s store.Store) (models []Model, head store.
 	for i := len(entries) - 1; i >= 0; i-- {
 		var m Model
 		if err := json.Unmarshal(entries[i].Payload, &m); err != nil {
-			return nil, head, fmt.Errorf("list models: entry %d: %w", entries[i].Head.Sequence, err)
+			if warn != nil {
+				warn(fmt.Errorf("list models: entry %d is left out: %w", entries[i].Head.Sequence, err))
+			}
+			continue
 		}
 		if !seen[m.Digest] {
 			seen[m.Digest] = true
@@ -68,9 +72,10 @@ func readModels(ctx context.Context, s store.Store) (models []Model, head store.
 }
 
 // FindModel returns the model of a data set whose digest starts with prefix, or
-// the newest one for "". A prefix that fits several models is an error.
-func FindModel(ctx context.Context, s store.Store, dataset, prefix string) (Model, error) {
-	models, err := Models(ctx, s)
+// the newest one for "". A prefix that fits several models is an error. warn is
+// that of Models.
+func FindModel(ctx context.Context, s store.Store, dataset, prefix string, warn func(error)) (Model, error) {
+	models, err := Models(ctx, s, warn)
 	if err != nil {
 		return Model{}, err
 	}
@@ -97,9 +102,10 @@ func appendModel(ctx context.Context, s store.Store, m Model) error {
 	if err != nil {
 		return fmt.Errorf("list model %s: %w", m.Digest, err)
 	}
-	const tries = 100
-	for range tries {
-		models, head, err := readModels(ctx, s)
+	// An Append that failed may have added the entry all the same: the list is
+	// read again before another one.
+	once := func() error {
+		models, head, err := readModels(ctx, s, nil)
 		if err != nil {
 			return err
 		}
@@ -108,7 +114,13 @@ func appendModel(ctx context.Context, s store.Store, m Model) error {
 				return nil
 			}
 		}
-		if _, err = s.Append(ctx, job.ModelsLog, head, raw); err == nil {
+		_, err = s.Append(ctx, job.ModelsLog, head, raw)
+		return err
+	}
+	const tries = 100
+	for range tries {
+		err = patiently(ctx, once, func(err error) bool { return errors.Is(err, store.ErrUnavailable) })
+		if err == nil {
 			return nil
 		}
 		if !errors.Is(err, store.ErrConflict) {
@@ -119,29 +131,49 @@ func appendModel(ctx context.Context, s store.Store, m Model) error {
 }
 
 // copyModel copies the model from a job's scratch space to its lasting key and
-// checks its digest on the way.
+// checks its digest on the way. A model that is there already is read through,
+// and replaced if it is damaged.
 func copyModel(ctx context.Context, s store.Store, from, digest string) error {
 	to := job.ModelKey(digest)
-	_, err := s.PutIfAbsent(ctx, to, func(w io.Writer) (err error) {
-		object, err := s.Get(ctx, from)
-		if err != nil {
-			return err
+	created, err := putModel(ctx, s, from, to, digest)
+	if err == nil && !created {
+		switch err = readModel(ctx, s, to, digest, io.Discard); {
+		case errors.Is(err, store.ErrCorrupt):
+			if err = s.Delete(ctx, to); err == nil {
+				_, err = putModel(ctx, s, from, to, digest)
+			}
+		case errors.Is(err, store.ErrNotFound): // another job is replacing it
+			_, err = putModel(ctx, s, from, to, digest)
 		}
-		defer func() { err = errors.Join(err, object.Close()) }()
-		sum := sha256.New()
-		if _, err := io.Copy(io.MultiWriter(w, sum), object); err != nil {
-			return err
-		}
-		if got := hex.EncodeToString(sum.Sum(nil)); got != digest {
-			return fmt.Errorf("model %s has digest %s: %w", digest, got, store.ErrCorrupt)
-		}
-		return nil
-	})
+	}
+	if err == nil {
+		err = s.Flush(ctx, to)
+	}
 	if err != nil {
 		return fmt.Errorf("publish model: %w", err)
 	}
-	if err := s.Flush(ctx, to); err != nil {
-		return fmt.Errorf("publish model: %w", err)
+	return nil
+}
+
+func putModel(ctx context.Context, s store.Store, from, to, digest string) (created bool, err error) {
+	return s.PutIfAbsent(ctx, to, func(w io.Writer) error {
+		return readModel(ctx, s, from, digest, w)
+	})
+}
+
+// readModel copies a model to w. One with another digest is corrupt.
+func readModel(ctx context.Context, s store.Store, key, digest string, w io.Writer) (err error) {
+	object, err := s.Get(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, object.Close()) }()
+	sum := sha256.New()
+	if _, err := io.Copy(io.MultiWriter(w, sum), object); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != digest {
+		return fmt.Errorf("model %s in %s has digest %s: %w", digest, key, got, store.ErrCorrupt)
 	}
 	return nil
 }

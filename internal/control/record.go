@@ -59,7 +59,13 @@ func (s State) metrics() (job.Metrics, []job.RecordAction) {
 		limit, peak job.Bytes
 		failed      bool
 	}
-	containers := map[string]*container{}
+	// Each controller starts containers of its own, and a platform may give them
+	// the names that those of another one had.
+	type key struct {
+		controller int
+		name       string
+	}
+	containers := map[key]*container{}
 	m := job.Metrics{DurationSeconds: s.UpdatedAt.Sub(s.StartedAt).Seconds()}
 	actions := []job.RecordAction{}
 	for _, a := range s.Attempts {
@@ -83,10 +89,11 @@ func (s State) metrics() (job.Metrics, []job.RecordAction) {
 		if u.Container == "" {
 			continue
 		}
-		c := containers[u.Container]
+		k := key{a.Controller, u.Container}
+		c := containers[k]
 		if c == nil {
 			c = &container{}
-			containers[u.Container] = c
+			containers[k] = c
 		}
 		c.limit = max(c.limit, u.Limit)
 		c.peak = max(c.peak, u.Peak)

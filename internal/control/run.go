@@ -3,7 +3,6 @@
 package control
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -100,6 +99,9 @@ func Resume(ctx context.Context, cfg Config, id job.ID) (job.Record, error) {
 		err := fmt.Errorf("job %s: %w: %s", id, ErrEnded, s.Finished.Status)
 		return s.Record(), errors.Join(err, r.tidy(ctx))
 	}
+	if s.Created.Limits.MemoryDefault == 0 {
+		return job.Record{}, fmt.Errorf("job %s: its log is of an older version, which cannot be resumed", id)
+	}
 	return r.run(ctx, Event{Resumed: &Resumed{}})
 }
 
@@ -144,6 +146,7 @@ type runner struct {
 	inDoubt  []byte  // the entry that the last Append may have added or not
 	doubted  int     // the number of its events
 	flushed  time.Time
+	renewed  time.Time
 	head     store.Head
 	owner    bool // the log has an entry of this controller
 	ended    chan Ended
@@ -191,6 +194,7 @@ func (r *runner) loop(ctx, attempts context.Context) error {
 		return err
 	}
 	for r.state.Finished == nil {
+		r.renew(ctx)
 		acts := decide(r.state, time.Now())
 		again, until, err := r.perform(ctx, attempts, acts)
 		if err != nil {
@@ -265,8 +269,8 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 			until = due
 		}
 	}
-	if r.cfg.Observe != nil && r.meeting() {
-		if due := time.Now().Add(progressInterval); until.IsZero() || due.Before(until) {
+	if r.watching() {
+		if due := time.Now().Add(watchInterval); until.IsZero() || due.Before(until) {
 			until = due
 		}
 	}
@@ -285,8 +289,8 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 	case e := <-r.ended:
 		take(e)
 	case <-alarm:
-		if r.cfg.Observe != nil && r.meeting() {
-			r.look(ctx)
+		if r.watching() {
+			r.watch(ctx)
 		}
 		return r.flush(ctx)
 	case <-ctx.Done():
@@ -305,144 +309,6 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 	}
 	r.keepProbe(ctx)
 	return nil
-}
-
-// progressInterval is how often workers that go through several rounds are
-// looked at.
-const progressInterval = 250 * time.Millisecond
-
-// meeting says whether workers go through several rounds an invocation, so that
-// the log alone is slow to say how far they are.
-func (r *runner) meeting() bool {
-	return r.state.Numerics != nil && r.state.Resources.SpanRounds > 1 && !r.state.trained()
-}
-
-// look reads how far the replicas are, for people, and samples the store's size.
-// What cannot be read now is read later.
-func (r *runner) look(ctx context.Context) {
-	keys := r.state.keys()
-	live := make([]job.ReplicaProgress, r.state.Numerics.Replicas)
-	for replica := range live {
-		raw, err := r.cfg.Store.Status(ctx, keys.Progress(replica))
-		if err != nil || json.Unmarshal(raw, &live[replica]) != nil {
-			live[replica] = job.ReplicaProgress{}
-		}
-	}
-	r.peaks(ctx)
-	r.state.Live = live
-	r.cfg.Observe(r.state)
-}
-
-// note folds events that happened together. They reach the log with the next
-// flush, which comes before anything that follows from them has an effect: a
-// crash in between forgets results, which repeating gives again.
-func (r *runner) note(events ...Event) (err error) {
-	now := time.Now().UTC()
-	for _, e := range events {
-		e.At = now
-		if r.state, err = fold(r.state, e); err != nil {
-			return fmt.Errorf("BUG: job %s: %w", r.keys.Job, err)
-		}
-		r.unlogged = append(r.unlogged, e)
-	}
-	if len(events) > 0 && r.cfg.Observe != nil {
-		r.cfg.Observe(r.state)
-	}
-	return nil
-}
-
-// append notes events and flushes them.
-func (r *runner) append(ctx context.Context, events ...Event) error {
-	if err := r.note(events...); err != nil {
-		return err
-	}
-	return r.flush(ctx)
-}
-
-// flush logs what has been noted, as one entry.
-func (r *runner) flush(ctx context.Context) error {
-	for len(r.unlogged) > 0 {
-		payload, count, err := encodeSome(r.unlogged)
-		if err != nil {
-			return err
-		}
-		if err := r.appendEntry(ctx, payload, count); err != nil {
-			return err
-		}
-	}
-	r.flushed = time.Now()
-	r.sweepable = len(r.state.Obsolete)
-	r.sweep(ctx)
-	return nil
-}
-
-// appendEntry adds the first count of the unlogged events to the log. An Append
-// that failed may have added them all the same: the log is read to learn that,
-// now or, when the store does not answer, at the next flush.
-func (r *runner) appendEntry(ctx context.Context, payload []byte, count int) error {
-	err := patiently(ctx, func() error {
-		if r.inDoubt != nil {
-			if added, err := r.resolve(ctx); added || err != nil {
-				return err
-			}
-		}
-		head, err := r.cfg.Store.Append(ctx, r.keys.Log(), r.head, payload)
-		switch {
-		case err == nil:
-			r.logged(head, count)
-		case errors.Is(err, store.ErrConflict):
-			return fmt.Errorf("%w: %w", ErrTaken, err)
-		case !errors.Is(err, store.ErrLimit):
-			r.inDoubt, r.doubted = payload, count
-		}
-		return err
-	}, func(err error) bool { return errors.Is(err, store.ErrUnavailable) })
-	if err != nil {
-		return fmt.Errorf("job %s: log: %w", r.keys.Job, err)
-	}
-	return nil
-}
-
-// resolve finds out what became of the entry in doubt.
-func (r *runner) resolve(ctx context.Context) (added bool, err error) {
-	entries, err := r.cfg.Store.Log(ctx, r.keys.Log(), r.head)
-	if err != nil {
-		return false, err
-	}
-	next := r.head.Next(r.inDoubt)
-	switch {
-	case len(entries) == 0:
-		r.inDoubt = nil
-		return false, nil
-	case entries[0].Head == next:
-		r.logged(next, r.doubted)
-		return true, nil
-	default:
-		return false, fmt.Errorf("%w: the log is at %d", ErrTaken, entries[len(entries)-1].Head.Sequence)
-	}
-}
-
-// logged says that the first count of the unlogged events are in the log.
-func (r *runner) logged(head store.Head, count int) {
-	r.head, r.unlogged, r.inDoubt, r.owner = head, r.unlogged[count:], nil, true
-}
-
-// patiently calls do until it succeeds, fails for good, or has failed maxTries
-// times.
-func patiently(ctx context.Context, do func() error, transient func(error) bool) error {
-	for try := 1; ; try++ {
-		err := do()
-		if err == nil || !transient(err) || try == maxTries {
-			return err
-		}
-		timer := time.NewTimer(min(backoffFirst<<(try-1), backoffMost))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return err
-		}
-	}
 }
 
 func (r *runner) recallProbe(ctx context.Context) error {
@@ -481,107 +347,6 @@ func (r *runner) adopt(ctx context.Context, p Planned) error {
 	return r.append(ctx, Event{Planned: &p})
 }
 
-func (r *runner) deploy(ctx context.Context, d deploy) error {
-	err := patiently(ctx, func() error {
-		return r.cfg.Platform.Deploy(ctx, platform.Package{
-			Name:    r.pkg(r.state.Controllers),
-			Init:    r.cfg.Init,
-			Actions: []platform.Action{{Name: d.name, Memory: d.memory, Timeout: d.timeout}},
-		})
-	}, passing)
-	if errors.Is(err, platform.ErrRefused) || errors.Is(err, platform.ErrUnauthorised) {
-		return r.conclude(ctx, Finished{Status: job.Failed, Error: err.Error()})
-	}
-	if err != nil {
-		return fmt.Errorf("job %s: deploy: %w", r.keys.Job, err)
-	}
-	return r.append(ctx, Event{Deployed: &Deployed{Action: d.name}})
-}
-
-// passing says whether an error of the platform may pass.
-func passing(err error) bool {
-	return errors.Is(err, platform.ErrUnavailable) || errors.Is(err, platform.ErrThrottled)
-}
-
-// start invokes an attempt that is in the log already.
-func (r *runner) start(ctx context.Context, i Invoked) error {
-	params, err := json.Marshal(i.Task)
-	if err != nil {
-		return fmt.Errorf("job %s: attempt %d: %w", r.keys.Job, i.Attempt, err)
-	}
-	r.inFlight++
-	call := platform.Call{Package: r.pkg(r.state.Controllers), Action: i.Action, Params: params}
-	limit := awaitSlack + 2*r.timeout() // to start and to run
-	numerics := r.state.Numerics
-	go func() {
-		e := attempt(ctx, r.cfg.Platform, call, limit)
-		e.Attempt = i.Attempt
-		if e.Kind == platform.Success {
-			if err := checkResult(numerics, i.Task, e.Result); err != nil {
-				e.Kind, e.Message = platform.Lost, err.Error()
-			}
-		}
-		r.ended <- e
-	}()
-	return nil
-}
-
-// timeout is the time limit of invocations now.
-func (r *runner) timeout() time.Duration {
-	if r.state.Resources != nil {
-		return r.state.Resources.Timeout
-	}
-	return cmp.Or(r.state.Created.Spec.Timeout, r.state.Created.Limits.TimeoutDefault)
-}
-
-// attempt makes one invocation and waits for its outcome.
-func attempt(ctx context.Context, p platform.Platform, call platform.Call, limit time.Duration) Ended {
-	id, err := p.Invoke(ctx, call)
-	if err != nil {
-		return Ended{Kind: platform.KindOf(err), Message: "invoke: " + err.Error()}
-	}
-	bounded, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	out, err := p.Await(bounded, id)
-	if err != nil {
-		e := Ended{Kind: platform.KindOf(err), Message: "await: " + err.Error()}
-		if errors.Is(err, platform.ErrNotFound) || ctx.Err() == nil && bounded.Err() != nil {
-			e.Kind = platform.Lost // its record is gone, or there never will be one
-		}
-		if !errors.Is(err, platform.ErrNotFound) {
-			abandon(ctx, p, id)
-		}
-		return e
-	}
-	e := Ended{Kind: out.Kind, Message: out.Message, Usage: out.Usage}
-	if out.Kind != platform.Success && out.Kind != platform.ApplicationError {
-		return e
-	}
-	var result job.TaskResult
-	if err := json.Unmarshal(out.Result, &result); err != nil {
-		e.Kind, e.Message = platform.Lost, "the worker's answer is no task result: "+err.Error()
-		return e
-	}
-	e.Result = &result
-	if result.Error != "" {
-		e.Kind, e.Message = platform.ApplicationError, result.Error
-	}
-	if result.Probe != nil && out.Usage.Peak > 0 {
-		// The platform also sees what belongs to the container but not to the
-		// process.
-		result.Probe.Package = max(result.Probe.Package, out.Usage.Peak-result.Probe.Held)
-	}
-	return e
-}
-
-// abandon ends an invocation whose outcome nobody waits for, as far as that is
-// possible: what it may still do is harmless.
-func abandon(ctx context.Context, p platform.Platform, id platform.Activation) {
-	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-	defer cancel()
-	_ = p.Cancel(cleanup, id)
-}
-
 func (r *runner) publish(ctx context.Context) error {
 	s := r.state
 	if err := copyModel(ctx, r.cfg.Store, s.keys().Final(), s.Digest); err != nil {
@@ -596,153 +361,4 @@ func (r *runner) publish(ctx context.Context) error {
 		return err
 	}
 	return r.append(ctx, Event{Published: &Published{Digest: s.Digest}})
-}
-
-// peaks samples the store's and the controller's memory.
-func (r *runner) peaks(ctx context.Context) (inStore, controller job.Bytes) {
-	if size, err := r.cfg.Store.Size(ctx, r.keys.Scratch()); err == nil {
-		r.storePeak = max(r.storePeak, size)
-	}
-	if r.cfg.ControllerPeak != nil {
-		controller = r.cfg.ControllerPeak()
-	}
-	return r.storePeak, controller
-}
-
-// sweep deletes states that nothing will read again, according to the log: what
-// is only known here must stay, for a controller that does not know it. What
-// cannot be deleted now is tried again, in the end by clear.
-func (r *runner) sweep(ctx context.Context) {
-	if r.sweepable == r.swept {
-		return
-	}
-	r.peaks(ctx)
-	if err := r.cfg.Store.Delete(ctx, r.state.Obsolete[r.swept:r.sweepable]...); err == nil {
-		r.swept = r.sweepable
-	}
-}
-
-// conclude ends the job.
-func (r *runner) conclude(ctx context.Context, f Finished) error {
-	if err := r.settle(ctx); err != nil {
-		return err
-	}
-	f.StorePeak, f.ControllerPeak = r.peaks(ctx)
-	return r.append(ctx, Event{Finished: &f})
-}
-
-// settle removes the job's actions, which ends all attempts, and notes how they
-// ended. Actions that cannot be removed do not keep a job from ending.
-func (r *runner) settle(ctx context.Context) (err error) {
-	if r.settled {
-		return nil
-	}
-	r.settled = true
-	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
-	defer cancel()
-	if r.removeErr = r.removePackages(ctx, r.state.Controllers, r.state.Controllers+1); r.removeErr != nil {
-		r.stop()
-	}
-	for _, e := range r.drain(ctx) {
-		switch e.Kind {
-		case platform.Lost, platform.Refused:
-			// Not by itself: its action was just removed.
-			e.Kind = platform.Cancelled
-		}
-		err = errors.Join(err, r.note(Event{Ended: &e}))
-	}
-	for i, a := range r.state.Attempts {
-		if a.Ended == nil {
-			e := Ended{Attempt: i, Kind: platform.Cancelled, Message: "the job ended before it was started"}
-			err = errors.Join(err, r.note(Event{Ended: &e}))
-		}
-	}
-	return err
-}
-
-// removePackages removes the packages of the from-th to the to-th controller.
-func (r *runner) removePackages(ctx context.Context, from, to int) error {
-	for controller := from; controller < to; controller++ {
-		name := r.pkg(controller)
-		if err := patiently(ctx, func() error { return r.cfg.Platform.Remove(ctx, name) }, passing); err != nil {
-			return fmt.Errorf("job %s: remove its actions: %w", r.keys.Job, err)
-		}
-	}
-	return nil
-}
-
-// drain waits for all attempts and returns how they ended. Once ctx is done it
-// ends the waiting: what an attempt used then stays unknown.
-func (r *runner) drain(ctx context.Context) (ended []Ended) {
-	for r.inFlight > 0 {
-		select {
-		case e := <-r.ended:
-			r.inFlight--
-			ended = append(ended, e)
-		case <-ctx.Done():
-			r.stop()
-			ctx = context.WithoutCancel(ctx)
-		}
-	}
-	return ended
-}
-
-// finish frees the platform and the store, and logs how an interrupted job
-// ended. It works although ctx may be done.
-func (r *runner) finish(ctx context.Context, cause error) (job.Record, error) {
-	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-	defer cancel()
-	if !r.owner && r.inDoubt == nil {
-		return r.recordOf(cause) // nothing has begun
-	}
-	err := cause
-	if ctx.Err() != nil && !errors.Is(cause, ErrTaken) {
-		err = nil // a consequence of the interruption
-	}
-	err = errors.Join(err, r.settle(cleanup))
-	if err == nil && r.state.Finished == nil {
-		err = r.conclude(cleanup, Finished{Status: job.Cancelled, Error: "interrupted"})
-	}
-	if !errors.Is(err, ErrTaken) {
-		// Also after another error: what is known now need not be done again.
-		if flushErr := r.flush(cleanup); err == nil || errors.Is(flushErr, ErrTaken) {
-			err = flushErr
-		}
-	}
-	if err == nil && r.state.Finished != nil {
-		err = r.clear(cleanup)
-	}
-	return r.recordOf(errors.Join(err, r.removeErr))
-}
-
-// recordOf is the job's record according to the log.
-func (r *runner) recordOf(err error) (job.Record, error) {
-	if len(r.unlogged) > 0 {
-		r.state.Finished = nil
-	}
-	return r.state.Record(), err
-}
-
-// tidy frees what a job that has ended may still use.
-func (r *runner) tidy(ctx context.Context) error {
-	return errors.Join(r.removePackages(ctx, 0, r.state.Controllers+1), r.clear(ctx))
-}
-
-// clear deletes the job's scratch objects.
-func (r *runner) clear(ctx context.Context) error {
-	keys, err := r.cfg.Store.List(ctx, r.keys.Scratch())
-	if err != nil {
-		return fmt.Errorf("job %s: clear: %w", r.keys.Job, err)
-	}
-	if err := r.cfg.Store.Delete(ctx, keys...); err != nil {
-		return fmt.Errorf("job %s: clear: %w", r.keys.Job, err)
-	}
-	if n := r.state.Numerics; n != nil {
-		for replica := range n.Replicas {
-			if err := r.cfg.Store.SetStatus(ctx, r.keys.Progress(replica), nil); err != nil {
-				return fmt.Errorf("job %s: clear: %w", r.keys.Job, err)
-			}
-		}
-	}
-	return nil
 }

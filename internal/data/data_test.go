@@ -46,16 +46,16 @@ func TestFind_UnknownNamesTheOthers(t *testing.T) {
 	if !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), `"Digits"; there is: digits`) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := Load(t.Context(), ""); !errors.Is(err, ErrUnknown) {
+	if _, err := Open(t.Context(), "", Options{}); !errors.Is(err, ErrUnknown) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestLoad_StopsWhenCancelled(t *testing.T) {
+func TestOpen_StopsWhenCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, name := range Names() {
-		if _, err := Load(ctx, name); !errors.Is(err, context.Canceled) {
+		if _, err := Open(ctx, name, Options{}); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -103,7 +103,7 @@ func TestDigits_IsTheDescribedOne(t *testing.T) {
 	if err := json.Unmarshal(text, &want); err != nil {
 		t.Fatal(err)
 	}
-	set, err := Load(t.Context(), "digits")
+	set, err := Open(t.Context(), "digits", Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -490,7 +490,7 @@ func TestSet_Validate(t *testing.T) {
 // A replica that reads its pieces of the cut digits sees just its own records,
 // and all replicas together see all of them.
 func TestDigits_EveryRecordReachesOneReplica(t *testing.T) {
-	set, err := Load(t.Context(), "digits")
+	set, err := Open(t.Context(), "digits", Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

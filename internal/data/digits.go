@@ -26,9 +26,8 @@ const (
 	digitsClasses = 10
 	digitsMax     = 16 // the largest pixel
 	digitsRecords = 1797
-	// digitsTest is what holding out digitsPercent of each class gives.
-	digitsTest    = 359
-	digitsPercent = 20
+	// digitsTest is what holdOut gives.
+	digitsTest = 359
 	// digitsBytes bounds the uncompressed file: 64 pixels and a label of up to
 	// three bytes each with their separator, in every record.
 	digitsBytes = digitsRecords * (digitsSide*digitsSide + 1) * 3
@@ -54,7 +53,9 @@ func (digits) Info() Info {
 	}
 }
 
-func (d digits) Load(ctx context.Context) (*Set, error) {
+func (digits) Place(Options) Place { return Place{BuiltIn: true} }
+
+func (d digits) Load(ctx context.Context, _ Options) (*Set, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -62,9 +63,8 @@ func (d digits) Load(ctx context.Context) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	train, test := stratify(all.Labels, digitsClasses, digitsPercent, holdOutSeed)
-	size := digitsSide * digitsSide
-	return &Set{Info: d.Info(), Train: pick(all, size, train), Test: pick(all, size, test)}, nil
+	train, test := holdOut(all, digitsSide*digitsSide, digitsClasses)
+	return &Set{Info: d.Info(), Train: train, Test: test}, nil
 }
 
 // readDigits checks the compressed file against the known checksum and reads it.

@@ -61,8 +61,11 @@ const digestTitle = "disdel data set 1\n"
 // bits of the scale as uint32, and for the training split in the global order,
 // then for the test split: the number of records as uint64, the labels as
 // uint16, the pixels. Names and titles do not count. It is the same for every
-// size of shard.
+// size of shard. A set that comes from Open knows it already.
 func (s *Set) Digest() string {
+	if s.digest != "" {
+		return s.digest
+	}
 	h := sha256.New()
 	le := binary.LittleEndian
 	buf := append(make([]byte, 0, 4096), digestTitle...)

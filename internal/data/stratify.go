@@ -41,6 +41,21 @@ func stratify(labels []uint16, classes, percent int, seed uint64) (train, test [
 	return train, test
 }
 
+// holdOutPercent is the share of a set without a test split that becomes one.
+const holdOutPercent = 20
+
+// holdOut divides records into a training and a test split by stratify. It
+// takes over the records' memory: the training split is what is left of it.
+func holdOut(all Split, recordBytes, classes int) (train, test Split) {
+	keep, held := stratify(all.Labels, classes, holdOutPercent, holdOutSeed)
+	test = pick(all, recordBytes, held)
+	for to, from := range keep {
+		copy(all.Pixels[to*recordBytes:(to+1)*recordBytes], all.Pixels[from*recordBytes:(from+1)*recordBytes])
+		all.Labels[to] = all.Labels[from]
+	}
+	return Split{Pixels: all.Pixels[:len(keep)*recordBytes], Labels: all.Labels[:len(keep)]}, test
+}
+
 // pick copies the records with these indices.
 func pick(from Split, recordBytes int, indices []int) Split {
 	to := Split{

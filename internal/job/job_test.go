@@ -53,7 +53,7 @@ func TestID_Validate(t *testing.T) {
 
 func TestSpec_WithDefaults(t *testing.T) {
 	got := job.Spec{Kind: job.Train, Dataset: "mnist"}.WithDefaults()
-	want := job.Spec{Kind: job.Train, Dataset: "mnist", Model: "cnn", Epochs: 5, Batch: 64, LearningRate: 1e-3}
+	want := job.Spec{Kind: job.Train, Dataset: "mnist", Model: "cnn", Epochs: 5, Batch: 64, Optimizer: "adam", LearningRate: 1e-3}
 	if got != want {
 		t.Errorf("training: %+v, want %+v", got, want)
 	}
@@ -122,7 +122,8 @@ func TestSpec_Validate(t *testing.T) {
 func bounds(field string, low, high int, set func(s *job.Spec, n int)) (test struct {
 	field     string
 	good, bad []func(s *job.Spec)
-}) {
+},
+) {
 	test.field = field
 	for _, n := range []int{low, low + 1, high} {
 		test.good = append(test.good, func(s *job.Spec) { set(s, n) })
@@ -136,7 +137,8 @@ func bounds(field string, low, high int, set func(s *job.Spec, n int)) (test str
 func rates(good, bad []float64) (test struct {
 	field     string
 	good, bad []func(s *job.Spec)
-}) {
+},
+) {
 	test.field = "learning rate"
 	for _, rate := range good {
 		test.good = append(test.good, func(s *job.Spec) { s.LearningRate = rate })
@@ -195,7 +197,8 @@ func TestNumerics_DigestOfAllFields(t *testing.T) {
 		func(n *job.Numerics) { n.LocalBatch++ }, func(n *job.Numerics) { n.Replicas++ },
 		func(n *job.Numerics) { n.StepsPerEpoch++ }, func(n *job.Numerics) { n.Steps++ }, func(n *job.Numerics) { n.RoundSteps++ },
 		func(n *job.Numerics) { n.Local.LearningRate++ }, func(n *job.Numerics) { n.Local.Beta1++ },
-		func(n *job.Numerics) { n.Local.Beta2++ }, func(n *job.Numerics) { n.Local.Epsilon++ },
+		func(n *job.Numerics) { n.Local.Kind = "sgd" }, func(n *job.Numerics) { n.Local.Momentum++ },
+		func(n *job.Numerics) { n.Local.WeightDecay++ }, func(n *job.Numerics) { n.Local.Beta2++ }, func(n *job.Numerics) { n.Local.Epsilon++ },
 		func(n *job.Numerics) { n.Outer.LearningRate++ }, func(n *job.Numerics) { n.Outer.Momentum++ },
 	}
 	seen := map[string]int{}

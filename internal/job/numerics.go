@@ -40,16 +40,21 @@ type Numerics struct {
 	// round may be shorter.
 	RoundSteps int `json:"round_steps"`
 
-	Local Adam     `json:"local"`
-	Outer Nesterov `json:"outer"`
+	Local Optimizer `json:"local"`
+	Outer Nesterov  `json:"outer"`
 }
 
-// Adam holds the parameters of the replicas' local optimizer.
-type Adam struct {
+// Optimizer holds the parameters of the replicas' local optimizer. Its fields
+// are those of nn.Optimizer, which says what they mean, and can be converted to
+// it.
+type Optimizer struct {
+	Kind         string  `json:"kind"`
 	LearningRate float64 `json:"learning_rate"`
-	Beta1        float64 `json:"beta1"`
-	Beta2        float64 `json:"beta2"`
-	Epsilon      float64 `json:"epsilon"`
+	Beta1        float64 `json:"beta1,omitempty"`
+	Beta2        float64 `json:"beta2,omitempty"`
+	Epsilon      float64 `json:"epsilon,omitempty"`
+	Momentum     float64 `json:"momentum,omitempty"`
+	WeightDecay  float64 `json:"weight_decay,omitempty"`
 }
 
 // Nesterov holds the parameters of the outer optimizer, which treats the change

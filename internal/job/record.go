@@ -81,17 +81,37 @@ type Metrics struct {
 	FailureRate float64 `json:"failure_rate"`
 }
 
-// RecordAction reports one invocation.
+// RecordAction reports one invocation. Sizes are in bytes, times in seconds.
 type RecordAction struct {
-	Name            string  `json:"name"`
-	Role            Role    `json:"role"`
-	Replica         int     `json:"replica"`
-	Container       string  `json:"container"`
-	MemoryLimit     Bytes   `json:"memory_limit_bytes"`
-	Predicted       Bytes   `json:"predicted_bytes"`
-	Peak            Bytes   `json:"peak_bytes"`
+	// Name is that of the action, which says its memory: m256 for 256 MB of 2^20
+	// bytes, b1000000 for a number of bytes that is no whole MB.
+	Name string `json:"name"`
+	Role Role   `json:"role"`
+	// Replica counts from 0. It is 0 for roles that have no replicas.
+	Replica int `json:"replica"`
+	// Container is the platform's name of the container that served, "" where
+	// none did. It is unique within one controller: after a resume the same name
+	// may stand for another container.
+	Container string `json:"container"`
+	// MemoryLimit is the action's memory limit, Predicted what the plan expected
+	// the invocation to take of it (0 for a probe), Peak the highest that the
+	// platform measured during the invocation; 0 where it is not known.
+	MemoryLimit Bytes `json:"memory_limit_bytes"`
+	Predicted   Bytes `json:"predicted_bytes"`
+	Peak        Bytes `json:"peak_bytes"`
+	// DurationSeconds is the time from the call to the answer, InitSeconds that
+	// of starting the container before it, 0 in a warm one.
 	DurationSeconds float64 `json:"duration_seconds"`
 	InitSeconds     float64 `json:"init_seconds"`
-	Cold            bool    `json:"cold"`
-	Outcome         string  `json:"outcome"`
+	// Cold says that the container was started for this invocation.
+	Cold bool `json:"cold"`
+	// Outcome is "success"; "need_time" for a success that saved its state and
+	// handed over when its budget of time ended; "need_peer" for one that did so
+	// waiting for other replicas; "running" before it has ended;
+	// or how it failed: "application_error" (the worker said why),
+	// "out_of_memory" and "timed_out" (the container went over its limit),
+	// "refused" (the platform or its container did not take the call),
+	// "throttled" (the platform was full), "unauthorised", "lost" (the container
+	// died, or nobody knows), and "cancelled" (the job ended first).
+	Outcome string `json:"outcome"`
 }

@@ -5,7 +5,8 @@ package job
 import (
 	"errors"
 	"fmt"
-	"math"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -29,10 +30,15 @@ const (
 const (
 	DefaultEpochs       = 5
 	DefaultBatch        = 64
-	DefaultLearningRate = 1e-3
+	DefaultOptimizer    = "adam"
+	DefaultLearningRate = 1e-3 // of adam
 	DefaultModel        = "cnn"
 	DefaultSeed         = 1
 )
+
+// learningRates has the optimizers that package nn knows, and the learning rate
+// that each usually has.
+var learningRates = map[string]float64{"adam": DefaultLearningRate, "adamw": 1e-3, "sgd": 1e-2}
 
 // Limits of a job, so that every size made from a spec stays bounded.
 const (
@@ -58,7 +64,9 @@ type Spec struct {
 	// Batch is the batch size in records that a sequential run would use.
 	// Default 64.
 	Batch int `json:"batch,omitempty"`
-	// LearningRate of the local optimizer (Adam). Default 0.001.
+	// Optimizer is the local optimizer: "adam", "adamw" or "sgd". Default "adam".
+	Optimizer string `json:"optimizer,omitempty"`
+	// LearningRate of the local optimizer. Default: 0.001, for "sgd" 0.01.
 	LearningRate float64 `json:"learning_rate,omitempty"`
 	// Seed of weights and shuffles. Any value is a seed, 0 too.
 	Seed uint64 `json:"seed,omitempty"`
@@ -88,8 +96,11 @@ func (s Spec) WithDefaults() Spec {
 		if s.Epochs == 0 {
 			s.Epochs = DefaultEpochs
 		}
+		if s.Optimizer == "" {
+			s.Optimizer = DefaultOptimizer
+		}
 		if s.LearningRate == 0 {
-			s.LearningRate = DefaultLearningRate
+			s.LearningRate = learningRates[s.Optimizer]
 		}
 	}
 	if s.Batch == 0 {
@@ -113,8 +124,9 @@ func (s Spec) Validate() error {
 	if s.Kind == Train {
 		check(s.Model != "", "model: none named")
 		check(s.Epochs >= 1 && s.Epochs <= MaxEpochs, "epochs %d: want 1 to %d", s.Epochs, MaxEpochs)
-		check(s.LearningRate > 0 && s.LearningRate <= 10 && !math.IsNaN(s.LearningRate),
-			"learning rate %v: want more than 0 and at most 10", s.LearningRate)
+		known := slices.Sorted(maps.Keys(learningRates))
+		check(slices.Contains(known, s.Optimizer), "optimizer %.40q: want %s", s.Optimizer, strings.Join(known, ", "))
+		check(s.LearningRate > 0 && s.LearningRate <= 10, "learning rate %v: want more than 0 and at most 10", s.LearningRate)
 		check(s.Replicas >= 0 && s.Replicas <= MaxReplicas, "workers %d: want 1 to %d", s.Replicas, MaxReplicas)
 		check(s.LocalBatch >= 0 && s.LocalBatch <= MaxBatch, "local batch %d: want 1 to %d", s.LocalBatch, MaxBatch)
 		check(s.Rounds >= 0 && s.Rounds <= MaxRounds, "rounds %d: want 1 to %d", s.Rounds, MaxRounds)

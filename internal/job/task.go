@@ -98,10 +98,15 @@ const (
 	NeedPeer Reason = "need_peer"
 	// NonFinite: the loss became NaN or infinite; repeating cannot help.
 	NonFinite Reason = "non_finite"
-	// StoreFailed: the store did not answer or had a corrupt object.
+	// StoreFailed: the store did not answer, or lacked an object that should be
+	// there. The only reason to try again.
 	StoreFailed Reason = "store"
+	// Corrupt: an object is not what was stored, or not in its format.
+	Corrupt Reason = "corrupt"
 	// BadTask: the task makes no sense to this worker.
 	BadTask Reason = "bad_task"
+	// Internal: anything else.
+	Internal Reason = "internal"
 )
 
 // Probe is what a probe task measured.

@@ -18,6 +18,7 @@ func BenchmarkStep(b *testing.B) {
 		{"cnn", Shape{28, 28, 1}, 64},
 		{"cnn", Shape{32, 32, 3}, 64},
 		{"mlp", Shape{28, 28, 1}, 64},
+		{"cnn-deep", Shape{16, 16, 3}, 16},
 	} {
 		b.Run(fmt.Sprintf("%s-%v-batch%d", c.model, c.in, c.batch), func(b *testing.B) {
 			spec := named(b, c.model, c.in, 10)
@@ -27,7 +28,7 @@ func BenchmarkStep(b *testing.B) {
 			t := 0
 			for b.Loop() {
 				t++
-				if _, err := in.Step(x, y, scale, t); err != nil {
+				if _, err := takeStep(in, x, y, t); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -8,7 +8,10 @@
 // Words: a [Spec] describes a model; [Compile] makes a [Program] of it, a list
 // of stages; [Program.Sizes] says what it needs; [Program.Bind] lays it over an
 // [Arena] and makes an [Instance], which trains and predicts. A parameter is one
-// weight or bias; all lie in one flat vector in the order of [Spec.Params].
+// value of the model; all lie in one flat vector in the order of [Spec.Params]:
+// first what is learned by gradients, then the state, which is the moving
+// statistics of batch normalisations. So weights and state are stored, averaged
+// and loaded as one, while gradients and moments end where the state starts.
 //
 // Layouts: activations are [record, row, column, channel]; weights of a
 // convolution [row, column, channel in, filter], of a dense layer [in, unit].
@@ -25,6 +28,12 @@
 // know where a ReLU was open. So training needs no memory for gradients of
 // activations. Without training, values whose lives do not meet share bytes.
 //
+// A batch normalisation is computed with the ReLU and max-pool that follow it,
+// after a pass over the whole convolution before it, which it keeps: its own
+// gradient needs the values before normalisation. Outside training it works in
+// place. Dropout works in place too, and makes its mask again for the backward
+// pass.
+//
 // # Invariants
 //
 //  1. An instance touches exactly Sizes().Total bytes, and what they held before
@@ -32,10 +41,12 @@
 //  2. Step, Evaluate and Predict allocate nothing.
 //  3. Equal specs, configurations, weights, moments, records and step numbers
 //     give equal bits, for one kernel set, on every platform. Arithmetic that is
-//     not in the set (loss, initial values, Adam's constants) is the same for
-//     all sets.
+//     not in the set (loss, initial values, normalisation, optimizers other
+//     than Adam) is the same for all sets.
 //  4. A gradient is a sum over records in their order, continued from what is
-//     there: it does not depend on how records are cut into parts.
+//     there: it does not depend on how records are cut into parts. What dropout
+//     drops does not either. Batch normalisation is the exception: its
+//     statistics are those of the whole batch, so its steps are not cut.
 //  5. A step that fails leaves weights and moments as they were.
 //
 // Everything is called from one goroutine per instance. Programs are immutable

@@ -5,68 +5,178 @@ package nn
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
-// TestStepsMatchPyTorch compares with PyTorch; testdata/golden.py says how the
-// files were made.
-func TestStepsMatchPyTorch(t *testing.T) {
-	for _, name := range Names() {
-		t.Run(name, func(t *testing.T) {
-			const batch = 16
-			spec := named(t, name, Shape{8, 8, 1}, 10)
-			in := bind(t, spec, Config{Batch: batch, Train: true, Optimizer: Adam(1e-3)})
-			in.Init(0) // for the moments
+// The files in testdata come from PyTorch; testdata/golden.py says how they were
+// made.
 
-			file, err := os.ReadFile(filepath.Join("testdata", "golden-"+name+".bin"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := bytes.NewReader(file)
-			read := func(v any) {
-				if err := binary.Read(r, binary.LittleEndian, v); err != nil {
-					t.Fatal(err)
-				}
-			}
-			x, labels := make([]byte, batch*spec.Input.Elements()), make([]byte, batch)
-			gradients, losses := make([]float32, spec.ParamCount()), make([]float64, 10)
-			read(x)
-			read(labels)
-			read(in.Weights())
-			read(gradients)
-			read(losses)
-			if r.Len() != 0 {
-				t.Fatalf("%d bytes too many", r.Len())
-			}
-			y := make([]uint16, batch)
-			for i, label := range labels {
-				y[i] = uint16(label)
-			}
-			for i, want := range losses {
-				loss, err := in.Step(x, y, scale, i+1)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if math.Abs(loss-want) > 1e-5 {
-					t.Errorf("step %d: loss %v, want %v", i+1, loss, want)
-				}
-				if i > 0 {
-					continue
+// goldenSteps is a model's file.
+type goldenSteps struct {
+	x         []byte
+	y         []uint16
+	weights   []float32
+	gradients []float32 // of the first step
+	losses    []float64 // of steps of Adam
+}
+
+const goldenBatch = 16
+
+func readGolden(t *testing.T, name string, spec Spec) goldenSteps {
+	t.Helper()
+	file, err := os.ReadFile(filepath.Join("testdata", "golden-"+name+".bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := bytes.NewReader(file)
+	labels := make([]byte, goldenBatch)
+	g := goldenSteps{
+		x: make([]byte, goldenBatch*spec.Input.Elements()), y: make([]uint16, goldenBatch),
+		weights: make([]float32, spec.ParamCount()), gradients: make([]float32, spec.ParamCount()), losses: make([]float64, 10),
+	}
+	for _, v := range []any{g.x, labels, g.weights, g.gradients, g.losses} {
+		if err := binary.Read(r, binary.LittleEndian, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.Len() != 0 {
+		t.Fatalf("%d bytes too many", r.Len())
+	}
+	for i, label := range labels {
+		g.y[i] = uint16(label)
+	}
+	return g
+}
+
+func readJSON(t *testing.T, name string, into any) {
+	t.Helper()
+	file, err := os.ReadFile(filepath.Join("testdata", name))
+	if err == nil {
+		err = json.Unmarshal(file, into)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// distance returns the length of a - b and that of b.
+func distance(a, b []float64) (off, norm float64) {
+	for i, want := range b {
+		off, norm = off+(a[i]-want)*(a[i]-want), norm+want*want
+	}
+	return math.Sqrt(off), math.Sqrt(norm)
+}
+
+// matchLosses takes a step for each loss.
+func matchLosses(t *testing.T, want []float64, step func(i int) (float64, error)) {
+	t.Helper()
+	for i, want := range want {
+		loss, err := step(i + 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if math.Abs(loss-want) > 1e-5 {
+			t.Errorf("step %d: loss %v, want %v", i+1, loss, want)
+		}
+	}
+}
+
+func TestStepsMatchPyTorch(t *testing.T) {
+	for _, name := range []string{"cnn", "mlp"} {
+		t.Run(name, func(t *testing.T) {
+			spec := named(t, name, Shape{8, 8, 1}, 10)
+			g := readGolden(t, name, spec)
+			in := bind(t, spec, Config{Batch: goldenBatch, Train: true, Optimizer: Adam(1e-3)})
+			in.Init(0) // for the moments
+			copy(in.Weights(), g.weights)
+			matchLosses(t, g.losses, func(i int) (float64, error) {
+				loss, err := takeStep(in, g.x, g.y, i)
+				if i > 1 {
+					return loss, err
 				}
 				for _, p := range spec.Params() {
-					var off, norm float64
-					for j, want := range p.of(gradients) {
-						d := float64(p.of(in.Gradients())[j]) - float64(want)
-						off, norm = off+d*d, norm+float64(want)*float64(want)
-					}
-					if norm == 0 || math.Sqrt(off) > 1e-5*math.Sqrt(norm) {
-						t.Errorf("%s: gradient off by %.2g of %.2g", p.Name, math.Sqrt(off), math.Sqrt(norm))
+					if off, norm := distance(wide(p.of(in.Gradients())), wide(p.of(g.gradients))); norm == 0 || off > 1e-5*norm {
+						t.Errorf("%s: gradient off by %.2g of %.2g", p.Name, off, norm)
 					}
 				}
-			}
+				return loss, err
+			})
 		})
+	}
+}
+
+func TestOptimizersMatchKeras(t *testing.T) {
+	spec := named(t, "mlp", Shape{8, 8, 1}, 10)
+	g := readGolden(t, "mlp", spec)
+	var losses map[string][]float64
+	readJSON(t, "golden-optimizers.json", &losses)
+	for _, name := range []string{KindAdamW, KindSGD} {
+		t.Run(name, func(t *testing.T) {
+			o, err := ParseOptimizer(name, 0)
+			if err != nil || len(losses[name]) != 10 {
+				t.Fatal(err, losses)
+			}
+			in := bind(t, spec, Config{Batch: goldenBatch, Train: true, Optimizer: o})
+			in.Init(0)
+			copy(in.Weights(), g.weights)
+			matchLosses(t, losses[name], func(i int) (float64, error) { return takeStep(in, g.x, g.y, i) })
+		})
+	}
+}
+
+func TestDeepStepsMatchPyTorch(t *testing.T) {
+	var g struct {
+		Seed, Records uint64
+		Replica       int
+		Losses, Norms []float64
+		Gradients     [][]float64
+		Moving        []float64
+		Logits        []float64
+	}
+	readJSON(t, "golden-cnn-deep.json", &g)
+	spec := named(t, "cnn-deep", Shape{4, 4, 1}, 10)
+	in := bind(t, spec, Config{Batch: goldenBatch, Train: true, Optimizer: Adam(1e-3)})
+	in.Init(g.Seed)
+	x, y := records(spec, goldenBatch, g.Records)
+	matchLosses(t, g.Losses, func(i int) (float64, error) {
+		loss, err := in.Step(StepInput{Pixels: x, Labels: y, Scale: scale, Step: i, Seed: g.Seed, Replica: g.Replica})
+		if i > 1 {
+			return loss, err
+		}
+		for i, p := range Learned(spec.Params()) {
+			got := wide(p.of(in.Gradients()))
+			var some []float64
+			for j := 0; j < len(got); j += max(1, len(got)/50) {
+				some = append(some, got[j])
+			}
+			if len(some) != len(g.Gradients[i]) {
+				t.Fatalf("%s: %d values, want %d", p.Name, len(some), len(g.Gradients[i]))
+			}
+			if off, norm := distance(some, g.Gradients[i]); norm == 0 || off > 1e-5*norm {
+				t.Errorf("%s: gradient off by %.2g of %.2g", p.Name, off, norm)
+			}
+			if _, norm := distance(got, got); math.Abs(norm-g.Norms[i]) > 1e-5*norm {
+				t.Errorf("%s: gradient of length %.8g, want %.8g", p.Name, norm, g.Norms[i])
+			}
+		}
+		return loss, err
+	})
+	if off, norm := distance(wide(in.Weights()[spec.LearnedCount():]), g.Moving); norm == 0 || off > 1e-4*norm {
+		t.Errorf("moving statistics off by %.2g of %.2g", off, norm)
+	}
+	logits, err := in.Predict(x, goldenBatch, scale)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if off, norm := distance(wide(logits), g.Logits); norm == 0 || off > 1e-4*norm {
+		t.Errorf("logits off by %.2g of %.2g", off, norm)
+	}
+	if i := slices.IndexFunc(spec.Layers, func(l Layer) bool { return l.Kind == KindDropout }); i != 17 {
+		t.Errorf("dropout is layer %d: testdata/golden.py takes 17", i)
 	}
 }

@@ -2,7 +2,10 @@
 
 package nn
 
-import "math"
+import (
+	"math"
+	"strings"
+)
 
 // Init sets the weights as [InitWeights] does, and the moments to zero.
 func (in *Instance) Init(seed uint64) {
@@ -13,8 +16,10 @@ func (in *Instance) Init(seed uint64) {
 
 // InitWeights fills the flat vector of a model's parameters, ParamCount long,
 // with what training starts from: Glorot-uniform weights (Keras's default:
-// uniform in ±sqrt(6 / (fan in + fan out))) and zero biases. Each value depends
-// on the seed, the index of its tensor in Spec.Params and its own index alone.
+// uniform in ±sqrt(6 / (fan in + fan out))), zero biases, and batch normalisations
+// that change nothing: gamma and the moving variance are one, beta and the moving
+// mean zero. Each value depends on the seed, the index of its tensor in Spec.Params
+// and its own index alone.
 func InitWeights(spec Spec, seed uint64, weights []float32) {
 	initWeights(spec.Params(), seed, weights)
 }
@@ -24,6 +29,11 @@ func initWeights(params []Param, seed uint64, weights []float32) {
 		w := p.of(weights)
 		if len(p.Shape) == 1 {
 			clear(w)
+			if strings.HasSuffix(p.Name, tensorGamma) || strings.HasSuffix(p.Name, tensorVariance) {
+				for j := range w {
+					w[j] = 1
+				}
+			}
 			continue
 		}
 		// The last two dimensions are in and out; those before are the window.
@@ -44,7 +54,10 @@ func initWeights(params []Param, seed uint64, weights []float32) {
 // arithmetic is the same everywhere.
 type stream struct{ key uint64 }
 
-func (s stream) at(i uint64) uint64 { return mix(s.key + (i+1)*0x9e3779b97f4a7c15) }
+func (s stream) at(i uint64) uint64 { return mix(s.key + (i+1)*golden) }
+
+// golden is 2^64 divided by the golden ratio, SplitMix64's increment.
+const golden = 0x9e3779b97f4a7c15
 
 // mix is SplitMix64's finalizer, a bijection.
 func mix(z uint64) uint64 {

@@ -28,7 +28,7 @@ type Instance struct {
 	set     kernel.Set
 
 	weights, gradients, m, v []float32
-	scratch                  []float32
+	scratch, zeros           []float32
 	predicted                []uint16
 	stages                   []bound
 	input, logits            []float32
@@ -39,13 +39,17 @@ type bound struct {
 	stage
 	x, y      []float32 // input and output values, later their gradients
 	arg       []uint8
-	w, bias   []float32
+	w, bias   []float32 // of a norm: gamma and beta
 	dw, dbias []float32
+
+	// Of a norm: the statistics of the batch, and their moving averages.
+	mean, variance             []float32
+	movingMean, movingVariance []float32
 }
 
 // Bind lays the program over the first Sizes().Total bytes of arena, which
-// must be aligned to 64 bytes; bytes beyond are never touched. The content is
-// kept: call Init, or fill Weights and Moments, before the first use.
+// must be aligned to 64 bytes; bytes beyond are never touched. Weights and moments
+// are kept: call Init, or fill Weights and Moments, before the first use.
 func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 	if int64(len(arena)) < p.sizes.Total {
 		return nil, fmt.Errorf("%w: arena of %d bytes, the program needs %d", ErrInput, len(arena), p.sizes.Total)
@@ -62,16 +66,26 @@ func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 		at += bytes
 		return arena[at-bytes : at : at]
 	}
-	one := p.sizes.Weights
-	in.weights = floats(region(one))[:p.count:p.count]
+	in.weights = floats(region(p.sizes.Weights))[:p.count:p.count]
 	if p.cfg.Train {
-		in.m = floats(region(one))[:p.count:p.count]
-		in.v = floats(region(one))[:p.count:p.count]
-		in.gradients = floats(region(one))[:p.count:p.count]
+		for i, moment := range []*[]float32{&in.m, &in.v} {
+			if i < p.cfg.Optimizer.Moments() {
+				*moment = floats(region(p.sizes.Gradients))[:p.learn:p.learn]
+			}
+		}
+		in.gradients = floats(region(p.sizes.Gradients))[:p.learn:p.learn]
 	}
 	activations := region(p.sizes.Activations)
 	in.scratch = floats(region(4 * p.scratch))
-	predicted := region(p.sizes.Workspace - 4*p.scratch)
+	// A layer without a bias has zeros for one, which nothing changes, and its
+	// gradient is dropped.
+	in.zeros = floats(region(4 * p.zeros))
+	in.Restore()
+	var dropped []float32
+	if p.cfg.Train {
+		dropped = floats(region(4 * p.zeros))
+	}
+	predicted := region(align(2 * int64(p.cfg.Batch)))
 	in.predicted = unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(predicted))), p.cfg.Batch)
 
 	bytes := func(b *buffer) []byte { return activations[b.offset : b.offset+b.bytes : b.offset+b.bytes] }
@@ -81,9 +95,27 @@ func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 			b.arg = bytes(s.arg)
 		}
 		if s.learns() {
-			b.w, b.bias = p.params[s.weight].of(in.weights), p.params[s.weight+1].of(in.weights)
+			weight := p.params[s.weight]
+			b.w = weight.of(in.weights)
+			if s.noBias {
+				b.bias = in.zeros[:weight.Shape[len(weight.Shape)-1]]
+			} else {
+				b.bias = p.params[s.weight+1].of(in.weights)
+			}
 			if p.cfg.Train {
-				b.dw, b.dbias = p.params[s.weight].of(in.gradients), p.params[s.weight+1].of(in.gradients)
+				b.dw = weight.of(in.gradients)
+				if s.noBias {
+					b.dbias = dropped[:len(b.bias)]
+				} else {
+					b.dbias = p.params[s.weight+1].of(in.gradients)
+				}
+			}
+		}
+		if s.kind == stageNorm {
+			b.movingMean, b.movingVariance = p.params[s.state].of(in.weights), p.params[s.state+1].of(in.weights)
+			if s.stats != nil {
+				stats := bytes(s.stats)
+				b.mean, b.variance = floats(stats[:len(stats)/2])[:s.norm.C], floats(stats[len(stats)/2:])[:s.norm.C]
 			}
 		}
 		in.stages[i] = b
@@ -104,49 +136,105 @@ func floats(b []byte) []float32 {
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }
 
+// Restore makes the instance usable again after its part of the arena has held
+// something else. Weights and moments are to be filled anew.
+func (in *Instance) Restore() { clear(in.zeros) }
+
 // Program returns the program.
 func (in *Instance) Program() *Program { return in.program }
 
-// Weights is a view of all parameters, in the order of Spec.Params.
+// Weights is a view of all parameters, in the order of Spec.Params: what is
+// learned, then the state.
 func (in *Instance) Weights() []float32 { return in.weights }
 
-// Moments are views of Adam's first and second moments, in the order of
-// Spec.Params; nil without training.
+// Moments are views of the optimizer's first and second moments of what is
+// learned, in the order of Spec.Params; nil where Optimizer.Moments says that
+// there are none, and without training.
 func (in *Instance) Moments() (m, v []float32) { return in.m, in.v }
 
-// Gradients is a view of the last step's gradients, in the order of
-// Spec.Params; nil without training. Undefined before the first step.
+// Gradients is a view of the last step's gradients of what is learned, in the
+// order of Spec.Params; nil without training. Undefined before the first step.
 func (in *Instance) Gradients() []float32 { return in.gradients }
 
-// Step trains on len(y) records, 1..Batch: x holds their pixels [n, H, W, C],
-// which are multiplied by scale, y their labels; t counts optimizer steps from
-// 1. loss is the mean softmax cross-entropy of these records before the update,
-// and the gradient is that of the mean. ErrNonFinite when the loss or a gradient
-// is not finite; ErrInput for wrong lengths or labels. After an error weights
-// and moments are what they were.
-func (in *Instance) Step(x []byte, y []uint16, scale float32, t int) (loss float64, err error) {
+// StepInput is what one step trains on.
+type StepInput struct {
+	// Pixels holds the records [n, H, W, C], n in 1..Batch; they are multiplied
+	// by Scale.
+	Pixels []byte
+	// Labels has n classes.
+	Labels []uint16
+	Scale  float32
+	// Step counts the optimizer's steps from 1.
+	Step int
+	// Seed and Replica, with Step, decide what dropout drops. Other models do
+	// not need them.
+	Seed    uint64
+	Replica int
+}
+
+// Step trains on a batch. loss is the mean softmax cross-entropy of its records
+// before the update, as training sees them: after dropout, normalised by the
+// batch's statistics. The gradient is that of the mean. ErrNonFinite when the
+// loss, a gradient or a statistic is not finite; ErrInput for wrong lengths or
+// labels. After an error weights and moments are what they were.
+func (in *Instance) Step(s StepInput) (loss float64, err error) {
 	if !in.program.cfg.Train {
 		return 0, ErrNotTraining
 	}
-	if t < 1 {
-		return 0, fmt.Errorf("%w: step number %d, counted from 1", ErrInput, t)
+	if s.Step < 1 {
+		return 0, fmt.Errorf("%w: step number %d, counted from 1", ErrInput, s.Step)
 	}
-	if err := in.check(x, len(y), y); err != nil {
+	n := len(s.Labels)
+	if err := in.check(s.Pixels, n, s.Labels); err != nil {
 		return 0, err
 	}
-	in.forward(x, len(y), scale)
-	sum := in.loss(y)
-	loss = sum / float64(len(y))
+	all := &part{StepInput: s}
+	in.forward(s.Pixels, n, s.Scale, all)
+	loss = in.loss(s.Labels) / float64(n)
 	if !finite(loss) {
-		return loss, fmt.Errorf("%w: loss %v at step %d", ErrNonFinite, loss, t)
+		return loss, fmt.Errorf("%w: loss %v at step %d", ErrNonFinite, loss, s.Step)
 	}
 	clear(in.gradients)
-	in.backward(y, 1/float64(len(y)))
+	in.backward(s.Labels, 1/float64(n), all)
 	if !kernel.Finite(in.gradients) {
-		return loss, fmt.Errorf("%w: gradient at step %d, loss %v", ErrNonFinite, t, loss)
+		return loss, fmt.Errorf("%w: gradient at step %d, loss %v", ErrNonFinite, s.Step, loss)
 	}
-	in.set.Adam(in.weights, in.gradients, in.m, in.v, in.program.cfg.Optimizer.factors(t))
+	for i := range in.stages {
+		if b := &in.stages[i]; !kernel.Finite(b.mean) || !kernel.Finite(b.variance) {
+			return loss, fmt.Errorf("%w: statistics of stage %d at step %d, loss %v", ErrNonFinite, i, s.Step, loss)
+		}
+	}
+	in.update(s.Step)
 	return loss, nil
+}
+
+// part is a range of the records of a step, from the record first on.
+type part struct {
+	StepInput
+	first int
+}
+
+// update changes weights and moments by the gradients, and the moving
+// statistics by those of the batch.
+func (in *Instance) update(t int) {
+	o, learned := in.program.cfg.Optimizer, in.weights[:in.program.learn]
+	switch o.Kind {
+	case KindSGD:
+		kernel.SGD(learned, in.gradients, in.m, kernel.SGDFactors{Rate: float32(o.LearningRate), Momentum: float32(o.Momentum)})
+	case KindAdamW:
+		kernel.Decay(learned, float32(o.WeightDecay*o.LearningRate))
+		in.set.Adam(learned, in.gradients, in.m, in.v, o.adam(t))
+	default:
+		in.set.Adam(learned, in.gradients, in.m, in.v, o.adam(t))
+	}
+	// Corrected as Adam's moments are: the first step leaves nothing of what
+	// stood there before, and a moving statistic is always a mean of real ones.
+	momentum := normMomentum * (1 - power(normMomentum, t-1)) / (1 - power(normMomentum, t))
+	for i := range in.stages {
+		s := &in.stages[i]
+		kernel.Blend(s.movingMean, s.mean, momentum)
+		kernel.Blend(s.movingVariance, s.variance, momentum)
+	}
 }
 
 // Predict returns the logits [n, classes] of the n records in x, 1..Batch, a
@@ -155,7 +243,7 @@ func (in *Instance) Predict(x []byte, n int, scale float32) (logits []float32, e
 	if err := in.check(x, n, nil); err != nil {
 		return nil, err
 	}
-	in.forward(x, n, scale)
+	in.forward(x, n, scale, nil)
 	return in.logits[:n*in.program.spec.Classes], nil
 }
 
@@ -167,7 +255,7 @@ func (in *Instance) Evaluate(x []byte, y []uint16, scale float32) (lossSum float
 	if err := in.check(x, len(y), y); err != nil {
 		return 0, nil, err
 	}
-	in.forward(x, len(y), scale)
+	in.forward(x, len(y), scale, nil)
 	lossSum = in.loss(y)
 	predicted = in.predicted[:len(y)]
 	classes := in.program.spec.Classes
@@ -199,8 +287,9 @@ func (in *Instance) check(x []byte, n int, y []uint16) error {
 	return nil
 }
 
-// forward leaves the logits of n records in their buffer.
-func (in *Instance) forward(x []byte, n int, scale float32) {
+// forward leaves the logits of n records in their buffer: as training sees them
+// if p is not nil, else as they are.
+func (in *Instance) forward(x []byte, n int, scale float32, p *part) {
 	in.set.Convert(in.input, x, scale)
 	for i := range in.stages {
 		s := &in.stages[i]
@@ -213,6 +302,19 @@ func (in *Instance) forward(x []byte, n int, scale float32) {
 			kernel.ReLU(s.x[:n*s.inLen])
 		case stagePool:
 			kernel.MaxPool(s.pool, n, s.x, s.y, s.arg)
+		case stageAvgPool:
+			kernel.AvgPool(s.pool, n, s.x, s.y)
+		case stageNorm:
+			mean, variance := s.movingMean, s.movingVariance
+			if p != nil {
+				mean, variance = s.mean, s.variance
+				kernel.NormStatistics(s.norm, n, s.x, mean, variance)
+			}
+			kernel.NormForward(s.norm, n, s.x, mean, variance, s.w, s.bias, s.y, s.arg, in.scratch)
+		case stageDropout:
+			if p != nil {
+				s.drop.apply(s.x[:n*s.inLen], s.drop.mask(p.StepInput), p.first*s.inLen)
+			}
 		}
 	}
 }
@@ -228,8 +330,9 @@ func (in *Instance) loss(y []uint16) (sum float64) {
 
 // backward adds the gradients of the sum of the records' losses, times factor,
 // to the gradients of the parameters. Records are added in order, so the rest
-// of a batch may be added by another forward and backward.
-func (in *Instance) backward(y []uint16, factor float64) {
+// of a batch may be added by another forward and backward with another part;
+// not for models with batchnorm, whose statistics are those of the whole batch.
+func (in *Instance) backward(y []uint16, factor float64, p *part) {
 	classes, n := in.program.spec.Classes, len(y)
 	for i, label := range y {
 		kernel.CrossEntropyGradient(in.logits[i*classes:][:classes], int(label), factor)
@@ -251,6 +354,16 @@ func (in *Instance) backward(y []uint16, factor float64) {
 		case stagePool:
 			if dx != nil {
 				kernel.MaxPoolBackward(s.pool, n, s.arg, s.y, dx)
+			}
+		case stageAvgPool:
+			if dx != nil {
+				kernel.AvgPoolBackward(s.pool, n, s.x, s.y, dx, s.rectified)
+			}
+		case stageNorm:
+			kernel.NormBackward(s.norm, n, s.x, s.mean, s.variance, s.w, s.arg, s.y, s.dw, s.dbias, dx, in.scratch)
+		case stageDropout:
+			if dx != nil {
+				s.drop.apply(dx[:n*s.inLen], s.drop.mask(p.StepInput), p.first*s.inLen)
 			}
 		}
 	}

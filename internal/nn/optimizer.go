@@ -6,30 +6,51 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"disdel/internal/nn/kernel"
 )
 
-// KindAdam is the one kind of optimizer there is.
-const KindAdam = "adam"
+// Kinds of optimizers.
+const (
+	KindAdam  = "adam"
+	KindAdamW = "adamw"
+	KindSGD   = "sgd"
+)
 
 // ErrOptimizer is wrapped by every error about an optimizer's fields.
 var ErrOptimizer = errors.New("nn: bad optimizer")
 
-// Optimizer says how a gradient changes the weights. Adam follows Keras:
+// Optimizer says how a gradient changes the weights. Kind says which of the
+// other fields are used; the others must be zero. All follow Keras; t counts
+// steps from 1.
+//
+// adam:
 //
 //	alpha = LearningRate * sqrt(1 - Beta2^t) / (1 - Beta1^t)
 //	m += (g - m) * (1 - Beta1)
 //	v += (g*g - v) * (1 - Beta2)
 //	w -= alpha * m / (sqrt(v) + Epsilon)
 //
-// where t counts steps from 1. PyTorch places Epsilon elsewhere.
+// PyTorch places Epsilon elsewhere. adamw is the same after
+//
+//	w -= w * WeightDecay * LearningRate
+//
+// for every learned tensor, biases too. sgd is
+//
+//	m = Momentum*m - LearningRate*g
+//	w += m
+//
+// and without momentum has no m.
 type Optimizer struct {
 	Kind         string  `json:"kind"`
 	LearningRate float64 `json:"learning_rate"`
-	Beta1        float64 `json:"beta1"`
-	Beta2        float64 `json:"beta2"`
-	Epsilon      float64 `json:"epsilon"`
+	Beta1        float64 `json:"beta1,omitempty"`
+	Beta2        float64 `json:"beta2,omitempty"`
+	Epsilon      float64 `json:"epsilon,omitempty"`
+	Momentum     float64 `json:"momentum,omitempty"`
+	WeightDecay  float64 `json:"weight_decay,omitempty"`
 }
 
 // Adam returns Keras's Adam with the given learning rate (Keras's own is
@@ -38,32 +59,91 @@ func Adam(learningRate float64) Optimizer {
 	return Optimizer{Kind: KindAdam, LearningRate: learningRate, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-7}
 }
 
-// Validate says which field is out of its range: LearningRate and Epsilon in
-// (0, 1e6], Beta1 and Beta2 in [0, 1).
-func (o Optimizer) Validate() error {
-	if o.Kind != KindAdam {
-		return fmt.Errorf("%w: kind %.40q, known is %q", ErrOptimizer, o.Kind, KindAdam)
+// AdamW returns Keras's AdamW with the given learning rate (Keras's own is
+// 0.001): Adam with WeightDecay 0.004.
+func AdamW(learningRate float64) Optimizer {
+	o := Adam(learningRate)
+	o.Kind, o.WeightDecay = KindAdamW, 0.004
+	return o
+}
+
+// SGD returns stochastic gradient descent with the given learning rate (Keras's
+// own is 0.01) and Momentum 0.9. Keras's default is none, with which the jobs
+// here hardly learn.
+func SGD(learningRate float64) Optimizer {
+	return Optimizer{Kind: KindSGD, LearningRate: learningRate, Momentum: 0.9}
+}
+
+// Optimizers returns the names that ParseOptimizer knows, sorted.
+func Optimizers() []string { return []string{KindAdam, KindAdamW, KindSGD} }
+
+// ParseOptimizer returns the optimizer of that name with its usual constants.
+// A learning rate of zero stands for its usual one too: 0.001 for adam and
+// adamw, 0.01 for sgd.
+func ParseOptimizer(name string, learningRate float64) (Optimizer, error) {
+	compose, usual := Adam, 1e-3
+	switch name {
+	case KindAdam:
+	case KindAdamW:
+		compose = AdamW
+	case KindSGD:
+		compose, usual = SGD, 1e-2
+	default:
+		return Optimizer{}, fmt.Errorf("%w: kind %.40q, known are: %s", ErrOptimizer, name, strings.Join(Optimizers(), ", "))
 	}
+	if learningRate == 0 {
+		learningRate = usual
+	}
+	o := compose(learningRate)
+	return o, o.Validate()
+}
+
+// Validate says which field is out of its range: LearningRate and Epsilon in
+// (0, 1e6], Beta1, Beta2 and Momentum in [0, 1), WeightDecay in [0, 1e6] with
+// WeightDecay times LearningRate below 1.
+func (o Optimizer) Validate() error {
+	if !slices.Contains(Optimizers(), o.Kind) {
+		return fmt.Errorf("%w: kind %.40q, known are: %s", ErrOptimizer, o.Kind, strings.Join(Optimizers(), ", "))
+	}
+	adam, decays := o.Kind != KindSGD, o.Kind == KindAdamW
 	// The comparisons are written so that NaN fails them.
 	for _, f := range []struct {
-		name  string
-		value float64
-		ok    bool
+		name     string
+		value    float64
+		used, ok bool
 	}{
-		{"learning rate", o.LearningRate, o.LearningRate > 0 && o.LearningRate <= 1e6},
-		{"beta1", o.Beta1, o.Beta1 >= 0 && o.Beta1 < 1},
-		{"beta2", o.Beta2, o.Beta2 >= 0 && o.Beta2 < 1},
-		{"epsilon", o.Epsilon, o.Epsilon > 0 && o.Epsilon <= 1e6},
+		{"learning rate", o.LearningRate, true, o.LearningRate > 0 && o.LearningRate <= 1e6},
+		{"beta1", o.Beta1, adam, o.Beta1 >= 0 && o.Beta1 < 1},
+		{"beta2", o.Beta2, adam, o.Beta2 >= 0 && o.Beta2 < 1},
+		{"epsilon", o.Epsilon, adam, o.Epsilon > 0 && o.Epsilon <= 1e6},
+		{"momentum", o.Momentum, !adam, o.Momentum >= 0 && o.Momentum < 1},
+		{"weight decay", o.WeightDecay, decays, o.WeightDecay >= 0 && o.WeightDecay <= 1e6 && o.WeightDecay*o.LearningRate < 1},
 	} {
-		if !f.ok {
+		switch {
+		case f.used && !f.ok:
 			return fmt.Errorf("%w: %s: %s %v is out of range", ErrOptimizer, o.Kind, f.name, f.value)
+		case !f.used && f.value != 0:
+			return fmt.Errorf("%w: %s: %s is %v, but this kind has none", ErrOptimizer, o.Kind, f.name, f.value)
 		}
 	}
 	return nil
 }
 
-// factors returns the constants of step t, computed in float64 and rounded once.
-func (o Optimizer) factors(t int) kernel.AdamFactors {
+// Moments returns how many moments the optimizer keeps for every learned value:
+// two for adam and adamw, one for sgd, none for sgd without momentum.
+func (o Optimizer) Moments() int {
+	switch {
+	case o.Kind != KindSGD:
+		return 2
+	case o.Momentum != 0:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// adam returns the constants of step t, computed in float64 and rounded once.
+func (o Optimizer) adam(t int) kernel.AdamFactors {
 	unbias1 := 1 - power(o.Beta1, t)
 	unbias2 := 1 - power(o.Beta2, t)
 	return kernel.AdamFactors{

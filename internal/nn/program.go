@@ -26,9 +26,9 @@ type Config struct {
 // multiple of 64, alignment included.
 type Sizes struct {
 	Weights     int64
-	Moments     int64 // both of Adam's; zero without training
-	Gradients   int64 // of the parameters; zero without training
-	Activations int64 // input, activations or their gradients, places of maxima
+	Moments     int64 // Optimizer.Moments of learned values; zero without training
+	Gradients   int64 // of learned values; zero without training
+	Activations int64 // input, activations or their gradients, places of maxima, statistics
 	Workspace   int64 // scratch of kernels, predicted classes
 	Total       int64 // the sum
 }
@@ -47,13 +47,15 @@ type Program struct {
 	spec   Spec
 	cfg    Config
 	params []Param
-	count  int // parameters
+	count  int // values of all parameters
+	learn  int // values of those that are learned, the first
 	stages []stage
 	values []*buffer // of float32
 	sizes  Sizes
 	flops  FLOPs
-	// scratch is the float32 values of workspace before the predicted classes.
-	scratch int64
+	// scratch is the float32 values of workspace that kernels use as they like;
+	// zeros is as many as the widest layer without a bias has channels.
+	scratch, zeros int64
 }
 
 type stageKind int
@@ -62,7 +64,17 @@ const (
 	stageConv  stageKind = iota // with the ReLU and max-pool after it, if any
 	stageDense                  // with the ReLU after it, if any
 	stageReLU                   // in place, where it follows neither
-	stagePool                   // where it follows no convolution
+	stagePool                   // where it follows neither convolution nor batchnorm
+	stageAvgPool
+	stageNorm    // with the ReLU and max-pool after it, if any
+	stageDropout // in place, in training programs only
+)
+
+// normMomentum is the share of the old value in a new moving statistic,
+// normEpsilon what is added to variances: Keras's.
+const (
+	normMomentum = 0.99
+	normEpsilon  = 1e-3
 )
 
 // stage is one operation of the forward pass and its counterpart backward.
@@ -71,12 +83,19 @@ type stage struct {
 	conv     kernel.Conv
 	dense    kernel.Dense
 	pool     kernel.Pool
-	in, out  int     // values: indices into Program.values, equal for stageReLU
+	norm     kernel.Norm
+	drop     dropout
+	in, out  int     // values: indices into Program.values, equal for stages in place
 	inLen    int     // float32 values of one record
 	outLen   int     // the same of the output
-	weight   int     // index into Program.params; the bias follows it
+	weight   int     // index into Program.params; the bias, or beta, follows it
+	noBias   bool    // no bias follows
+	state    int     // index into Program.params of a norm's moving mean; the variance follows it
 	arg      *buffer // places of maxima, bytes; nil where nothing is pooled
+	stats    *buffer // a norm's mean and variance of the batch; nil without training
 	inputDue bool    // the gradient of the input is needed
+
+	rectified bool // the input came out of a ReLU, for stageAvgPool
 }
 
 // Compile makes the program of a model. It allocates nothing that grows with
@@ -98,18 +117,18 @@ func compile(spec Spec, cfg Config, share bool) (*Program, error) {
 		}
 	}
 	spec.Layers = append([]Layer(nil), spec.Layers...)
-	p := &Program{spec: spec, cfg: cfg, params: spec.Params(), count: spec.ParamCount()}
+	p := &Program{spec: spec, cfg: cfg, params: spec.Params(), count: spec.ParamCount(), learn: spec.LearnedCount()}
 	p.lower(shapes)
 	p.layOut(share)
 	return p, nil
 }
 
-// lower turns layers into stages and values, fuses what follows a convolution
-// or dense layer to it, and counts the work.
+// lower turns layers into stages and values, fuses what follows a convolution,
+// batchnorm or dense layer to it, and counts the work.
 func (p *Program) lower(shapes []Shape) {
 	layers, batch := p.spec.Layers, int64(p.cfg.Batch)
 	in, rectified, learned := p.spec.Input, false, false
-	weight := 0
+	weight, state := 0, len(Learned(p.params))
 	value := func(s Shape) int {
 		p.values = append(p.values, &buffer{bytes: 4 * batch * int64(s.Elements())})
 		return len(p.values) - 1
@@ -120,7 +139,25 @@ func (p *Program) lower(shapes []Shape) {
 	for i := 0; i < len(layers); i++ {
 		l := layers[i]
 		out := shapes[i]
-		s := stage{in: len(p.values) - 1, inLen: in.Elements(), inputDue: learned, weight: weight}
+		s := stage{in: len(p.values) - 1, inLen: in.Elements(), inputDue: learned, weight: weight, state: state}
+		// pooled fuses the ReLU and max-pool that follow layer i, whose output is
+		// out. Both orders of the two give the same values.
+		pooled := func() (pool int, relu bool) {
+			pool, relu = 1, fuse(i+1, KindReLU)
+			if relu {
+				i++
+			}
+			if fuse(i+1, KindMaxPool) {
+				i++
+				pool, out = layers[i].Pool, shapes[i]
+				s.arg = &buffer{bytes: batch * int64(out.Elements())}
+				if fuse(i+1, KindReLU) {
+					i++
+					relu = true
+				}
+			}
+			return pool, relu
+		}
 		work := int64(0) // multiply-adds of one pass for one record
 		switch l.Kind {
 		case KindFlatten:
@@ -138,23 +175,35 @@ func (p *Program) lower(shapes []Shape) {
 			// The maximum of rectified values is rectified.
 		case KindConv2D:
 			s.kind = stageConv
-			s.conv = kernel.Conv{H: in.H, W: in.W, C: in.C, K: l.Kernel, F: l.Filters, Pool: 1, Rectified: rectified}
+			s.conv = kernel.Conv{H: in.H, W: in.W, C: in.C, K: l.Kernel, F: l.Filters, Stride: l.Stride, Rectified: rectified}
+			_, _, s.conv.Pad = l.window(in)
 			work = int64(out.Elements()) * int64(l.Kernel*l.Kernel*in.C)
-			s.conv.ReLU = fuse(i+1, KindReLU)
-			if s.conv.ReLU {
-				i++
-			}
-			// Both orders of ReLU and max-pool give the same values.
-			if fuse(i+1, KindMaxPool) {
-				i++
-				s.conv.Pool, out = layers[i].Pool, shapes[i]
-				s.arg = &buffer{bytes: batch * int64(out.Elements())}
-				if fuse(i+1, KindReLU) {
-					i++
-					s.conv.ReLU = true
-				}
-			}
+			s.conv.Pool, s.conv.ReLU = pooled()
 			rectified = s.conv.ReLU
+		case KindBatchNorm:
+			s.kind = stageNorm
+			s.norm = kernel.Norm{H: in.H, W: in.W, C: in.C, Epsilon: normEpsilon, Rectified: rectified}
+			s.norm.Pool, s.norm.ReLU = pooled()
+			rectified = s.norm.ReLU
+			weight, state, learned = weight+2, state+2, true
+			if p.cfg.Train {
+				s.stats = &buffer{bytes: 2 * align(4*int64(in.C))}
+			} else if s.norm.Pool == 1 {
+				s.out, s.outLen = s.in, s.inLen
+				p.stages = append(p.stages, s)
+				continue
+			}
+		case KindAvgPool:
+			s.kind = stageAvgPool
+			s.pool = kernel.Pool{H: in.H, W: in.W, C: in.C, Size: l.Pool}
+			s.rectified, rectified = rectified, false
+		case KindDropout:
+			if p.cfg.Train && l.Rate > 0 {
+				s.kind, s.drop = stageDropout, newDropout(i, l.Rate)
+				s.out, s.outLen = s.in, s.inLen
+				p.stages = append(p.stages, s)
+			}
+			continue
 		case KindDense:
 			s.kind = stageDense
 			s.dense = kernel.Dense{In: in.C, Out: l.Units, ReLU: fuse(i+1, KindReLU), Rectified: rectified}
@@ -164,13 +213,17 @@ func (p *Program) lower(shapes []Shape) {
 			}
 			rectified = s.dense.ReLU
 		}
-		s.out, s.outLen = value(out), out.Elements()
+		s.out, s.outLen, s.noBias = value(out), out.Elements(), l.NoBias
 		p.stages = append(p.stages, s)
 		in = out
 		if work == 0 {
 			continue
 		}
 		weight += 2
+		if l.NoBias {
+			weight--
+			p.zeros = max(p.zeros, int64(out.C))
+		}
 		learned = true
 		p.flops.Forward += 2 * batch * work
 		if p.cfg.Train {
@@ -201,8 +254,12 @@ func (p *Program) layOut(share bool) {
 		}
 		out.use(forward)
 		scratch := int64(0)
-		if s.kind == stageConv {
+		switch s.kind {
+		case stageConv:
 			scratch = s.conv.ForwardScratch()
+		case stageNorm:
+			scratch = s.norm.ForwardScratch()
+		default:
 		}
 		if s.arg != nil {
 			s.arg.first, s.arg.last = forward, forward
@@ -216,29 +273,44 @@ func (p *Program) layOut(share bool) {
 			if s.arg != nil {
 				s.arg.use(backward)
 			}
-			if s.kind == stageConv {
+			if s.stats != nil {
+				// To the end of the step, which blends them into the moving ones.
+				s.stats.first, s.stats.last = forward, 2*n+2
+				buffers = append(buffers, s.stats)
+			}
+			switch s.kind {
+			case stageConv:
 				scratch = max(scratch, s.conv.BackwardScratch(s.inputDue))
+			case stageNorm:
+				scratch = max(scratch, s.norm.BackwardScratch())
+			default:
 			}
 		}
 		p.scratch = max(p.scratch, scratch)
 	}
 	p.values[len(p.values)-1].use(n + 1)
 
-	p.scratch = align(4*p.scratch) / 4
-	one := align(4 * int64(p.count))
+	p.scratch, p.zeros = align(4*p.scratch)/4, align(4*p.zeros)/4
+	unbiased := 4 * p.zeros
+	if p.cfg.Train {
+		unbiased *= 2 // the gradient of what is not there goes somewhere
+	}
 	p.sizes = Sizes{
-		Weights:     one,
+		Weights:     align(4 * int64(p.count)),
 		Activations: place(buffers, share),
-		Workspace:   4*p.scratch + align(2*int64(p.cfg.Batch)),
+		Workspace:   4*p.scratch + unbiased + align(2*int64(p.cfg.Batch)),
 	}
 	if p.cfg.Train {
-		p.sizes.Moments, p.sizes.Gradients = 2*one, one
+		one := align(4 * int64(p.learn))
+		p.sizes.Moments, p.sizes.Gradients = int64(p.cfg.Optimizer.Moments())*one, one
 	}
 	p.sizes.Total = p.sizes.Weights + p.sizes.Moments + p.sizes.Gradients + p.sizes.Activations + p.sizes.Workspace
 }
 
 // learns says whether the stage has parameters.
-func (s *stage) learns() bool { return s.kind == stageConv || s.kind == stageDense }
+func (s *stage) learns() bool {
+	return s.kind == stageConv || s.kind == stageDense || s.kind == stageNorm
+}
 
 // Spec returns the model; the caller must not change its layers.
 func (p *Program) Spec() Spec { return p.spec }

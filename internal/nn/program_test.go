@@ -16,33 +16,61 @@ import (
 // The figures of the engine's budget: a change here is a change of every plan.
 func TestSizesArePinned(t *testing.T) {
 	for _, c := range []struct {
+		model string
 		in    Shape
 		train bool
 		want  Sizes
 		flops FLOPs
 	}{
 		{
-			Shape{28, 28, 1}, true,
+			"cnn",
+			Shape{28, 28, 1},
+			true,
 			Sizes{1388608, 2777216, 1388608, 1950208, 6784, 7511424},
 			FLOPs{69304320, 113688576},
 		},
 		{
-			Shape{28, 28, 1}, false,
+			"cnn",
+			Shape{28, 28, 1},
+			false,
 			Sizes{1388608, 0, 0, 1931264, 6784, 3326656},
 			FLOPs{69304320, 0},
 		},
 		{
-			Shape{32, 32, 3}, true,
+			"cnn",
+			Shape{32, 32, 3},
+			true,
 			Sizes{1849664, 3699328, 1849664, 3109376, 7808, 10515840},
 			FLOPs{158597120, 217661440},
 		},
+		{
+			"cnn-deep",
+			Shape{32, 32, 3},
+			true,
+			Sizes{2367424, 4731776, 2365888, 42504192, 361088, 52330368},
+			FLOPs{3200417792, 6287589376},
+		},
+		{
+			"cnn-deep",
+			Shape{32, 32, 3},
+			false,
+			Sizes{2367424, 0, 0, 16777216, 8832, 19153472},
+			FLOPs{3200417792, 0},
+		},
+		{
+			"cnn-deep",
+			Shape{28, 28, 1},
+			true,
+			Sizes{1873600, 3744128, 1872064, 32149504, 345728, 39985024},
+			FLOPs{2392555520, 4756209664},
+		},
 	} {
-		p, err := Compile(named(t, "cnn", c.in, 10), Config{Batch: 64, Train: c.train, Optimizer: Adam(1e-3)})
+		p, err := Compile(named(t, c.model, c.in, 10), Config{Batch: 64, Train: c.train, Optimizer: Adam(1e-3)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if p.Sizes() != c.want || p.FLOPs() != c.flops {
-			t.Errorf("%v train=%v: %+v, %+v", c.in, c.train, p.Sizes(), p.FLOPs())
+			t.Errorf("%s %v train=%v: %+v, %+v", c.model, c.in, c.train, p.Sizes(), p.FLOPs())
 		}
 	}
 }
@@ -58,14 +86,19 @@ func specs() *rapid.Generator[Spec] {
 		}
 		at := s.Input
 		for range draw("layers", 0, 7) {
-			l := Layer{Kind: rapid.SampledFrom([]string{KindConv2D, KindReLU, KindMaxPool, KindFlatten, KindDense}).Draw(t, "kind")}
+			l := Layer{Kind: rapid.SampledFrom(kinds).Draw(t, "kind")}
 			switch l.Kind {
 			case KindConv2D:
-				l.Filters, l.Kernel = draw("filters", 1, 6), draw("kernel", 1, 3)
-			case KindMaxPool:
+				l.Filters, l.Kernel, l.Stride = draw("filters", 1, 6), draw("kernel", 1, 4), draw("stride", 0, 3)
+				l.NoBias = rapid.Bool().Draw(t, "no bias")
+				l.Padding = rapid.SampledFrom([]string{"", PaddingValid, PaddingSame}).Draw(t, "padding")
+			case KindDropout:
+				l.Rate = float64(draw("rate", 0, 9)) / 10
+			case KindMaxPool, KindAvgPool:
 				l.Pool = draw("pool", 1, 3)
 			case KindDense:
 				l.Units = draw("units", 1, 9)
+				l.NoBias = rapid.Bool().Draw(t, "no bias")
 			}
 			if out, _, err := l.apply(at); err == nil {
 				s.Layers, at = append(s.Layers, l), out
@@ -84,7 +117,10 @@ func TestPropertySharingDoesNotShow(t *testing.T) {
 		if err := spec.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		cfg := Config{Batch: rapid.IntRange(1, 5).Draw(t, "batch"), Optimizer: Adam(1e-2)}
+		cfg := Config{Batch: rapid.IntRange(1, 5).Draw(t, "batch")}
+		cfg.Optimizer = rapid.SampledFrom([]Optimizer{
+			Adam(1e-2), AdamW(1e-2), SGD(1e-2), {Kind: KindSGD, LearningRate: 1e-2},
+		}).Draw(t, "optimizer")
 		cfg.Train = rapid.Bool().Draw(t, "train")
 		x, y := records(spec, cfg.Batch, rapid.Uint64().Draw(t, "data"))
 		var want []uint32
@@ -109,7 +145,7 @@ func TestPropertySharingDoesNotShow(t *testing.T) {
 			}
 			in.Init(1)
 			for step := 1; cfg.Train && step <= 2; step++ {
-				if _, err := in.Step(x, y, scale, step); err != nil {
+				if _, err := takeStep(in, x, y, step); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -143,8 +179,12 @@ func checkSizes(t *rapid.T, p *Program) {
 	if count := int64(p.Spec().ParamCount()); s.Weights != align(4*count) {
 		t.Fatalf("%+v: weights of %d parameters", s, count)
 	}
-	if s.Moments != 0 != p.Config().Train || s.Gradients != 0 != p.Config().Train {
-		t.Fatalf("%+v: train is %v", s, p.Config().Train)
+	gradients, moments := int64(0), int64(p.Config().Optimizer.Moments())
+	if p.Config().Train {
+		gradients = align(4 * int64(p.Spec().LearnedCount()))
+	}
+	if s.Gradients != gradients || s.Moments != moments*gradients {
+		t.Fatalf("%+v: gradients of %d bytes, %d moments", s, gradients, moments)
 	}
 	at := 0
 	for _, q := range p.Spec().Params() {
@@ -156,6 +196,9 @@ func checkSizes(t *rapid.T, p *Program) {
 			t.Fatalf("%+v: not at %d", q, at)
 		}
 		at += n
+	}
+	if at != p.Spec().ParamCount() {
+		t.Fatalf("tensors end at %d", at)
 	}
 }
 
@@ -177,9 +220,8 @@ func TestPropertyForwardMatchesTwin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		size := spec.Input.Elements()
-		for r := range 3 {
-			for c, want := range twin(spec, wide(in.Weights()), x[r*size:][:size]) {
+		for r, logits64 := range twin(spec, wide(in.Weights()), x, nil) {
+			for c, want := range logits64 {
 				if d := float64(logits[r*spec.Classes+c]) - want; d > 1e-4 || d < -1e-4 {
 					t.Fatalf("record %d class %d: %v, want %v", r, c, logits[r*spec.Classes+c], want)
 				}

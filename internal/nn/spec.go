@@ -8,26 +8,50 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"unicode/utf8"
+
+	"disdel/internal/nn/kernel"
 )
 
 // Kinds of layers.
 const (
-	KindConv2D  = "conv2d"
-	KindReLU    = "relu"
-	KindMaxPool = "maxpool"
-	KindFlatten = "flatten"
-	KindDense   = "dense"
+	KindConv2D    = "conv2d"
+	KindReLU      = "relu"
+	KindMaxPool   = "maxpool"
+	KindAvgPool   = "avgpool"
+	KindBatchNorm = "batchnorm"
+	KindDropout   = "dropout"
+	KindFlatten   = "flatten"
+	KindDense     = "dense"
+)
+
+// kinds has all of them, as messages list them.
+var kinds = []string{
+	KindConv2D, KindReLU, KindMaxPool, KindAvgPool, KindBatchNorm, KindDropout, KindFlatten, KindDense,
+}
+
+// Paddings of a convolution.
+const (
+	// PaddingValid: none, the window stays inside the input.
+	PaddingValid = "valid"
+	// PaddingSame: as many rows and columns of zeros as make the output as large
+	// as the input, divided by the stride and rounded up. Of an odd number the
+	// extra one is below and on the right, as in Keras.
+	PaddingSame = "same"
 )
 
 // Limits that Validate enforces. Together they keep every size in bytes and
 // every count of operations inside int64.
 const (
+	MaxSpecBytes  = 1 << 16 // of a spec's JSON form
 	MaxLayers     = 64
 	MaxNameBytes  = 128
 	MaxSide       = 1 << 12 // height, width and channels of the input
 	MaxFilters    = 1 << 12
 	MaxKernel     = 32
+	MaxStride     = 32
 	MaxPool       = 16 // the place of a maximum in its window is one byte
 	MaxUnits      = 1 << 16
 	MaxClasses    = 1 << 16 // labels are uint16
@@ -55,19 +79,38 @@ func (s Shape) String() string { return fmt.Sprintf("%dx%dx%d", s.H, s.W, s.C) }
 
 // Layer is one layer of a model. Kind says which of the other fields are used;
 // the others must be zero.
+//
+// A batchnorm has no fields: it is Keras's, over channels, with momentum 0.99
+// and epsilon 0.001. Training normalises with the batch's own statistics,
+// anything else with their moving averages. These are corrected for their start
+// from nothing, as Adam's moments are; Keras's are not, and need 500 steps before
+// a model can be used.
 type Layer struct {
-	// Kind is conv2d, relu, maxpool, flatten or dense.
+	// Kind is conv2d, relu, maxpool, avgpool, batchnorm, dropout, flatten or
+	// dense.
 	Kind string `json:"kind"`
 	// Filters is the number of output channels of a conv2d.
 	Filters int `json:"filters,omitempty"`
-	// Kernel is the height and width of a conv2d's window. The stride is one
-	// and there is no padding ("valid").
+	// Kernel is the height and width of a conv2d's window.
 	Kernel int `json:"kernel,omitempty"`
-	// Pool is the height, width and stride of a maxpool's window. Rows and
-	// columns that do not fill a window are dropped, as in Keras.
+	// Stride is how far apart a conv2d's windows are, in both directions; zero
+	// means one.
+	Stride int `json:"stride,omitempty"`
+	// Padding of a conv2d is PaddingValid or PaddingSame; empty means valid.
+	Padding string `json:"padding,omitempty"`
+	// Pool is the height, width and stride of the window of a maxpool or an
+	// avgpool. Rows and columns that do not fill a window are dropped, as in
+	// Keras.
 	Pool int `json:"pool,omitempty"`
+	// Rate is the share of values that a dropout sets to zero in training, in
+	// [0, 1). The others are divided by 1 - Rate, so that nothing is to be done
+	// outside training.
+	Rate float64 `json:"rate,omitempty"`
 	// Units is the number of outputs of a dense layer.
 	Units int `json:"units,omitempty"`
+	// NoBias leaves out the bias of a conv2d or a dense layer. Before a batchnorm
+	// a bias has no effect, but rounding gives it a gradient, which Adam enlarges.
+	NoBias bool `json:"no_bias,omitempty"`
 }
 
 // Spec describes a model: what goes in, its layers, how many classes come out.
@@ -81,32 +124,119 @@ type Spec struct {
 }
 
 // ParseSpec reads a spec from its JSON form and validates it. Unknown fields
-// and data after the object are errors.
+// and data after the object are errors. Fields that have their default values
+// are left out of the result.
 func ParseSpec(data []byte) (Spec, error) {
-	var s Spec
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
-		return Spec{}, fmt.Errorf("%w: parse: %v", ErrSpec, err)
+	f, err := parseFile(data)
+	if err != nil {
+		return Spec{}, err
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return Spec{}, fmt.Errorf("%w: parse: data after the object", ErrSpec)
+	s := Spec{Name: f.Name, Layers: f.layers}
+	if f.Input != nil {
+		s.Input = *f.Input
+	}
+	if f.Classes != nil {
+		s.Classes = *f.Classes
 	}
 	if err := s.Validate(); err != nil {
 		return Spec{}, err
 	}
-	return s, nil
+	return s.normal(), nil
 }
 
-// Canonical returns the spec's JSON form: no spaces, fields in declared order,
-// unused ones left out. Equal specs have equal canonical forms.
-func (s Spec) Canonical() []byte {
-	if s.Layers == nil {
-		s.Layers = []Layer{}
-	}
-	b, err := json.Marshal(s)
+// Complete reads a model from a file's bytes and fits it to a data set with
+// records of shape in. The file is a spec's JSON form in which input and classes
+// may be left out, and the units of the last layer too if it is dense; what is
+// there must agree with the data set. The result is valid.
+func Complete(data []byte, in Shape, classes int) (Spec, error) {
+	f, err := parseFile(data)
 	if err != nil {
-		panic("BUG: a spec is integers and strings: " + err.Error())
+		return Spec{}, err
+	}
+	switch {
+	case f.Input != nil && *f.Input != in:
+		return Spec{}, fmt.Errorf("%w: the model is for input %v, the data set has %v", ErrSpec, *f.Input, in)
+	case f.Classes != nil && *f.Classes != classes:
+		return Spec{}, fmt.Errorf("%w: the model is for %d classes, the data set has %d", ErrSpec, *f.Classes, classes)
+	}
+	s := Spec{Name: f.Name, Input: in, Classes: classes, Layers: f.layers}
+	if last := len(s.Layers) - 1; last >= 0 && s.Layers[last].Kind == KindDense && s.Layers[last].Units == 0 {
+		s.Layers[last].Units = classes
+	}
+	if err := s.Validate(); err != nil {
+		return Spec{}, err
+	}
+	return s.normal(), nil
+}
+
+// specFile is a spec's JSON form, of which parts may be missing.
+type specFile struct {
+	Name    string            `json:"name"`
+	Input   *Shape            `json:"input"`
+	Classes *int              `json:"classes"`
+	Layers  []json.RawMessage `json:"layers"`
+	layers  []Layer
+}
+
+func parseFile(data []byte) (specFile, error) {
+	var f specFile
+	if len(data) > MaxSpecBytes {
+		return f, fmt.Errorf("%w: %d bytes of JSON, more than %d", ErrSpec, len(data), MaxSpecBytes)
+	}
+	if err := decode(data, &f); err != nil {
+		return f, fmt.Errorf("%w: parse: %w", ErrSpec, err)
+	}
+	if len(f.Layers) > MaxLayers {
+		return f, fmt.Errorf("%w: number of layers is %d, not in 1..%d", ErrSpec, len(f.Layers), MaxLayers)
+	}
+	f.layers = make([]Layer, len(f.Layers))
+	for i, raw := range f.Layers {
+		if err := decode(raw, &f.layers[i]); err != nil {
+			return f, fmt.Errorf("%w: layer %d: parse: %w", ErrSpec, i, err)
+		}
+	}
+	return f, nil
+}
+
+// decode reads one JSON value and nothing else.
+func decode(data []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("data after the object")
+	}
+	return nil
+}
+
+// normal returns the spec without fields that have their default values, in
+// layers of its own, so that equal models have one form.
+func (s Spec) normal() Spec {
+	s.Layers = append([]Layer{}, s.Layers...)
+	for i := range s.Layers {
+		l := &s.Layers[i]
+		if l.Stride == 1 {
+			l.Stride = 0
+		}
+		if l.Padding == PaddingValid {
+			l.Padding = ""
+		}
+		if l.Rate == 0 { // minus zero too
+			l.Rate = 0
+		}
+	}
+	return s
+}
+
+// Canonical returns the JSON form of a valid spec: no spaces, fields in declared
+// order, unused ones and defaults left out. Equal models have equal canonical
+// forms.
+func (s Spec) Canonical() []byte {
+	b, err := json.Marshal(s.normal())
+	if err != nil {
+		panic("BUG: a valid spec is finite numbers and strings: " + err.Error())
 	}
 	return b
 }
@@ -167,45 +297,72 @@ func (s Spec) shapes() ([]Shape, error) {
 
 // kind returns the kind for messages: bounded, quoted when odd.
 func (l Layer) kind() string {
-	switch l.Kind {
-	case KindConv2D, KindReLU, KindMaxPool, KindFlatten, KindDense:
+	if slices.Contains(kinds, l.Kind) {
 		return l.Kind
 	}
 	return fmt.Sprintf("%.40q", l.Kind)
 }
 
-// apply returns the output shape of the layer for a valid input shape, and the
-// number of its parameters. in has at most MaxElements values and each field
-// has its bound, so no product here overflows.
-func (l Layer) apply(in Shape) (out Shape, parameters int64, err error) {
-	fields := [...]struct {
-		name      string
-		value, hi int
-		used      bool
-	}{
-		{"filters", l.Filters, MaxFilters, l.Kind == KindConv2D},
-		{"kernel", l.Kernel, MaxKernel, l.Kind == KindConv2D},
-		{"pool", l.Pool, MaxPool, l.Kind == KindMaxPool},
-		{"units", l.Units, MaxUnits, l.Kind == KindDense},
+// checkFields says which field is out of its range or not of this kind. The
+// conditions are written so that NaN is out of range.
+func (l Layer) checkFields() error {
+	if !slices.Contains(kinds, l.Kind) {
+		return fmt.Errorf("unknown kind, known are: %s", strings.Join(kinds, ", "))
 	}
-	for _, f := range fields {
+	conv, pool := l.Kind == KindConv2D, l.Kind == KindMaxPool || l.Kind == KindAvgPool
+	for _, f := range [...]struct {
+		name          string
+		value, lo, hi int
+		used          bool
+	}{
+		{"filters", l.Filters, 1, MaxFilters, conv},
+		{"kernel", l.Kernel, 1, MaxKernel, conv},
+		{"stride", l.Stride, 0, MaxStride, conv},
+		{"pool", l.Pool, 1, MaxPool, pool},
+		{"units", l.Units, 1, MaxUnits, l.Kind == KindDense},
+	} {
 		switch {
-		case f.used && (f.value < 1 || f.value > f.hi):
-			return out, 0, fmt.Errorf("%s is %d, not in 1..%d", f.name, f.value, f.hi)
+		case f.used && (f.value < f.lo || f.value > f.hi):
+			return fmt.Errorf("%s is %d, not in %d..%d", f.name, f.value, max(f.lo, 1), f.hi)
 		case !f.used && f.value != 0:
-			return out, 0, fmt.Errorf("%s is %d, but this kind has none", f.name, f.value)
+			return fmt.Errorf("%s is %d, but this kind has none", f.name, f.value)
 		}
+	}
+	switch {
+	case conv && l.Padding != "" && l.Padding != PaddingValid && l.Padding != PaddingSame:
+		return fmt.Errorf("padding is %.40q, not %q or %q", l.Padding, PaddingValid, PaddingSame)
+	case !conv && l.Padding != "":
+		return fmt.Errorf("padding is %.40q, but this kind has none", l.Padding)
+	case l.Kind == KindDropout && !(l.Rate >= 0 && l.Rate < 1):
+		return fmt.Errorf("rate is %v, not in [0, 1)", l.Rate)
+	case l.Kind != KindDropout && l.Rate != 0:
+		return fmt.Errorf("rate is %v, but this kind has none", l.Rate)
+	case l.NoBias && !conv && l.Kind != KindDense:
+		return errors.New("no_bias is set, but this kind has no bias")
+	}
+	return nil
+}
+
+// apply returns the output shape of the layer for a valid input shape, and the
+// number of values in its tensors. in has at most MaxElements values and each
+// field has its bound, so no product here overflows.
+func (l Layer) apply(in Shape) (out Shape, parameters int64, err error) {
+	if err := l.checkFields(); err != nil {
+		return out, 0, err
 	}
 	switch l.Kind {
 	case KindConv2D:
-		if l.Kernel > in.H || l.Kernel > in.W {
+		h, w, _ := l.window(in)
+		if h < 1 || w < 1 {
 			return out, 0, fmt.Errorf("kernel %d does not fit input %v", l.Kernel, in)
 		}
-		out = Shape{in.H - l.Kernel + 1, in.W - l.Kernel + 1, l.Filters}
-		return out, (int64(l.Kernel)*int64(l.Kernel)*int64(in.C) + 1) * int64(l.Filters), nil
-	case KindReLU:
+		out = Shape{h, w, l.Filters}
+		return out, (int64(l.Kernel)*int64(l.Kernel)*int64(in.C) + l.biases()) * int64(l.Filters), nil
+	case KindReLU, KindDropout:
 		return in, 0, nil
-	case KindMaxPool:
+	case KindBatchNorm:
+		return in, 4 * int64(in.C), nil
+	case KindMaxPool, KindAvgPool:
 		if l.Pool > in.H || l.Pool > in.W {
 			return out, 0, fmt.Errorf("pool %d does not fit input %v", l.Pool, in)
 		}
@@ -216,7 +373,35 @@ func (l Layer) apply(in Shape) (out Shape, parameters int64, err error) {
 		if in.H != 1 || in.W != 1 {
 			return out, 0, fmt.Errorf("input %v is not flat: put a flatten layer before", in)
 		}
-		return Shape{1, 1, l.Units}, (int64(in.C) + 1) * int64(l.Units), nil
+		return Shape{1, 1, l.Units}, (int64(in.C) + l.biases()) * int64(l.Units), nil
 	}
-	return out, 0, errors.New("unknown kind")
+	panic("BUG: no shape for a known kind of layer: " + l.Kind)
+}
+
+// biases returns how many biases every output channel has.
+func (l Layer) biases() int64 {
+	if l.NoBias {
+		return 0
+	}
+	return 1
+}
+
+// window returns the height and width of a convolution's output, below one if
+// no window fits, and its padding.
+func (l Layer) window(in Shape) (h, w int, pad kernel.Pad) {
+	side := func(n int) (out, before, after int) {
+		stride := max(l.Stride, 1)
+		if l.Padding == PaddingSame {
+			out = (n + stride - 1) / stride
+			all := max(0, (out-1)*stride+l.Kernel-n)
+			return out, all / 2, all - all/2
+		}
+		if l.Kernel > n {
+			return 0, 0, 0
+		}
+		return (n-l.Kernel)/stride + 1, 0, 0
+	}
+	h, pad.Top, pad.Bottom = side(in.H)
+	w, pad.Left, pad.Right = side(in.W)
+	return h, w, pad
 }

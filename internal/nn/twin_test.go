@@ -56,68 +56,142 @@ func records(spec Spec, n int, seed uint64) (x []byte, y []uint16) {
 
 const scale = 1.0 / 255
 
-// twin is the plainest forward pass, in float64, straight from the layers'
-// definitions: no stages, no fusing, no arena. It returns one record's logits.
-func twin(spec Spec, weights []float64, x []byte) []float64 {
-	v := make([]float64, len(x))
-	for i, b := range x {
-		v[i] = float64(b) * float64(float32(scale))
+// takeStep takes step t, of replica 3 with seed 7.
+func takeStep(in *Instance, x []byte, y []uint16, t int) (float64, error) {
+	return in.Step(StepInput{Pixels: x, Labels: y, Scale: scale, Step: t, Seed: 7, Replica: 3})
+}
+
+// twin is the plainest forward pass of a batch, in float64, straight from the
+// layers' definitions: no stages, no fusing, no arena. It returns each record's
+// logits: as the step p trains on them, or if p is nil, as they are.
+func twin(spec Spec, weights []float64, x []byte, p *StepInput) [][]float64 {
+	size := spec.Input.Elements()
+	batch := make([][]float64, len(x)/size)
+	for r := range batch {
+		batch[r] = make([]float64, size)
+		for i, b := range x[r*size:][:size] {
+			batch[r][i] = float64(b) * float64(float32(scale))
+		}
 	}
 	params := spec.Params()
-	next := func() []float64 {
-		p := params[0]
-		params = params[1:]
+	learned, states := Learned(params), params[len(Learned(params)):]
+	next := func(from *[]Param) []float64 {
+		p := (*from)[0]
+		*from = (*from)[1:]
 		return weights[p.Offset : p.Offset+p.Len]
 	}
 	shapes, _ := spec.shapes()
 	in := spec.Input
 	for i, l := range spec.Layers {
 		out := shapes[i]
-		u := make([]float64, out.Elements())
+		switch l.Kind {
+		case KindBatchNorm:
+			twinNorm(batch, in.C, next(&learned), next(&learned), next(&states), next(&states), p != nil)
+			continue
+		case KindDropout:
+			if p == nil {
+				continue
+			}
+			d := newDropout(i, l.Rate)
+			mask := d.mask(*p)
+			for r, v := range batch {
+				for j := range v {
+					if u := float64(mask.at(uint64(r*len(v)+j))>>11) * 0x1p-53; u < float64(d.below)*0x1p-24 {
+						v[j] = 0
+					}
+					v[j] /= 1 - l.Rate
+				}
+			}
+			continue
+		}
+		var w, b []float64
+		if l.Kind == KindConv2D || l.Kind == KindDense {
+			w, b = next(&learned), make([]float64, out.C)
+			if !l.NoBias {
+				b = next(&learned)
+			}
+		}
+		for r, v := range batch {
+			batch[r] = twinLayer(l, in, out, v, w, b)
+		}
+		in = out
+	}
+	return batch
+}
+
+// twinLayer is a layer that sees one record at a time.
+func twinLayer(l Layer, in, out Shape, v, w, b []float64) []float64 {
+	u := make([]float64, out.Elements())
+	for j := range u {
+		y, x, c := j/(out.W*out.C), j/out.C%out.W, j%out.C
 		switch l.Kind {
 		case KindFlatten:
-			u = v
+			u[j] = v[j]
 		case KindReLU:
-			for j, a := range v {
-				u[j] = math.Max(a, 0)
-			}
+			u[j] = math.Max(v[j], 0)
 		case KindDense:
-			w, b := next(), next()
-			for o := range u {
-				u[o] = b[o]
-				for j, a := range v {
-					u[o] += a * w[j*l.Units+o]
-				}
+			u[j] = b[j]
+			for i, a := range v {
+				u[j] += a * w[i*l.Units+j]
 			}
-		case KindMaxPool:
-			for j := range u {
-				y, x, c := j/(out.W*out.C), j/out.C%out.W, j%out.C
-				u[j] = math.Inf(-1)
-				for k := range l.Pool * l.Pool {
-					u[j] = math.Max(u[j], v[((y*l.Pool+k/l.Pool)*in.W+x*l.Pool+k%l.Pool)*in.C+c])
-				}
+		case KindMaxPool, KindAvgPool:
+			top, sum := math.Inf(-1), 0.0
+			for k := range l.Pool * l.Pool {
+				a := v[((y*l.Pool+k/l.Pool)*in.W+x*l.Pool+k%l.Pool)*in.C+c]
+				top, sum = math.Max(top, a), sum+a
+			}
+			if u[j] = top; l.Kind == KindAvgPool {
+				u[j] = sum / float64(l.Pool*l.Pool)
 			}
 		case KindConv2D:
-			w, b := next(), next()
-			for j := range u {
-				y, x, f := j/(out.W*out.C), j/out.C%out.W, j%out.C
-				u[j] = b[f]
-				for k := range l.Kernel * l.Kernel * in.C {
-					ky, kx, c := k/(l.Kernel*in.C), k/in.C%l.Kernel, k%in.C
-					u[j] += v[((y+ky)*in.W+x+kx)*in.C+c] * w[k*l.Filters+f]
+			// The first window starts so far before the input that as much, or
+			// one more, is after it.
+			stride, before := max(l.Stride, 1), [2]int{}
+			if l.Padding == PaddingSame {
+				before[0] = max(0, (out.H-1)*stride+l.Kernel-in.H) / 2
+				before[1] = max(0, (out.W-1)*stride+l.Kernel-in.W) / 2
+			}
+			u[j] = b[c]
+			for k := range l.Kernel * l.Kernel * in.C {
+				sy := y*stride - before[0] + k/(l.Kernel*in.C)
+				sx := x*stride - before[1] + k/in.C%l.Kernel
+				if sy >= 0 && sy < in.H && sx >= 0 && sx < in.W {
+					u[j] += v[(sy*in.W+sx)*in.C+k%in.C] * w[k*l.Filters+c]
 				}
 			}
 		}
-		v, in = u, out
 	}
-	return v
+	return u
 }
 
-// twinLoss is the mean cross-entropy of all records.
+// twinNorm normalises a batch in place.
+func twinNorm(batch [][]float64, channels int, gamma, beta, mean, variance []float64, training bool) {
+	for c := range channels {
+		m, s := mean[c], variance[c]
+		if training {
+			n := 0.0
+			m, s = 0, 0
+			for _, v := range batch {
+				for i := c; i < len(v); i += channels {
+					m, s, n = m+v[i], s+v[i]*v[i], n+1
+				}
+			}
+			m /= n
+			s = s/n - m*m
+		}
+		for _, v := range batch {
+			for i := c; i < len(v); i += channels {
+				v[i] = gamma[c]*(v[i]-m)/math.Sqrt(s+1e-3) + beta[c]
+			}
+		}
+	}
+}
+
+// twinLoss is the mean cross-entropy of the records of step 1, as takeStep
+// takes it.
 func twinLoss(spec Spec, weights []float64, x []byte, y []uint16) float64 {
-	sum, size := 0.0, spec.Input.Elements()
-	for i, label := range y {
-		logits := twin(spec, weights, x[i*size:][:size])
+	sum := 0.0
+	for i, logits := range twin(spec, weights, x, &StepInput{Step: 1, Seed: 7, Replica: 3}) {
 		top, e := math.Inf(-1), 0.0
 		for _, v := range logits {
 			top = math.Max(top, v)
@@ -125,7 +199,7 @@ func twinLoss(spec Spec, weights []float64, x []byte, y []uint16) float64 {
 		for _, v := range logits {
 			e += math.Exp(v - top)
 		}
-		sum += math.Log(e) + top - logits[label]
+		sum += math.Log(e) + top - logits[y[i]]
 	}
 	return sum / float64(len(y))
 }

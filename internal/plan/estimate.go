@@ -19,9 +19,6 @@ const (
 	// safetyBytes covers what a probe cannot see: the spread of the runtime's
 	// own memory between runs, and mappings rounded up to pages.
 	safetyBytes = 576 * job.KB
-	// averageParameterBytes is what averaging holds for each parameter: three
-	// float64 sums, weights and momentum in float32.
-	averageParameterBytes = 3*8 + 2*4
 	// confusionBytes is what merging holds for each pair of classes: the counts
 	// of one piece and their sum, in memory and as text.
 	confusionBytes = 64
@@ -56,29 +53,32 @@ func withSafety(e job.Estimate) job.Estimate {
 }
 
 func trainEstimate(n job.Numerics, m model, probe job.Probe) (job.Estimate, nn.FLOPs, error) {
+	largest := (n.Dataset.Train + n.Replicas - 1) / n.Replicas
+	// A worker compiles for no more records than a replica has.
+	batch := min(n.LocalBatch, largest)
 	program, err := nn.Compile(m.spec, nn.Config{
-		Batch: n.LocalBatch,
-		Train: true,
-		Optimizer: nn.Optimizer{
-			Kind: nn.KindAdam, LearningRate: n.Local.LearningRate,
-			Beta1: n.Local.Beta1, Beta2: n.Local.Beta2, Epsilon: n.Local.Epsilon,
-		},
+		Batch:     batch,
+		Train:     true,
+		Optimizer: nn.Optimizer(n.Local),
 	})
 	if err != nil {
 		return job.Estimate{}, nn.FLOPs{}, fmt.Errorf("plan: compile %s: %w", m.spec.Name, err)
 	}
-	largest := (n.Dataset.Train + n.Replicas - 1) / n.Replicas
 	return withSafety(job.Estimate{
 		Fit:     job.Bytes(program.Sizes().Total),
 		Package: probe.Package,
-		Data:    recordWindow(n.Dataset, largest, n.LocalBatch),
+		Data:    recordWindow(n.Dataset, largest, batch),
 	}), program.FLOPs(), nil
 }
 
-func averageEstimate(m model, probe job.Probe) job.Estimate {
+// averageEstimate counts what averaging holds for each parameter: float64 sums
+// of the weights and of every moment, weights and the outer momentum in float32.
+// A test of package worker holds it equal to what the worker takes.
+func averageEstimate(n job.Numerics, m model, probe job.Probe) job.Estimate {
+	sums := 1 + nn.Optimizer(n.Local).Moments()
 	return withSafety(job.Estimate{
 		Package: probe.Package,
-		Model:   job.Bytes(m.parameters) * averageParameterBytes,
+		Model:   job.Bytes(m.parameters) * job.Bytes(8*sums+2*4),
 	})
 }
 
@@ -95,7 +95,9 @@ func inferEstimate(d job.Dataset, m model, batch int, probe job.Probe) (job.Esti
 	}), program.FLOPs(), nil
 }
 
-// probeEstimate is what another probe would take.
+// probeEstimate is what another probe would take. It predicts nothing about the
+// probe that it is made of: its row in a report restates that measurement, with
+// the safety added.
 func probeEstimate(probe job.Probe) job.Estimate {
 	return withSafety(job.Estimate{Package: probe.Package, Model: probe.Held})
 }

@@ -16,7 +16,7 @@ var ErrModel = errors.New("model does not fit")
 
 const (
 	// defaultReplicas, with the outer optimizer below, equals sequential
-	// training on the thesis's data sets (docs/adr on averaging).
+	// training on the thesis's data sets (docs/adr/0010).
 	defaultReplicas = 4
 	// batchSpread is the most that replicas times local batch may be, in
 	// sequential batches, without a price in accuracy.
@@ -32,6 +32,9 @@ const (
 	// outerRate and outerMomentum are the outer optimizer's (DiLoCo).
 	outerRate     = 0.7
 	outerMomentum = 0.9
+	// maxSteps is the most steps that a job may have: the store's keys write
+	// them with nine digits.
+	maxSteps = 999_999_999
 )
 
 // Numerics makes the numerics plan of a training job. The spec must be valid
@@ -55,7 +58,14 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 
 	replicas, localBatch := divide(spec, data.Train)
 	perEpoch := stepsPerEpoch(data.Train, replicas, localBatch)
-	adam := nn.Adam(spec.LearningRate)
+	if spec.Epochs > 0 && perEpoch > maxSteps/spec.Epochs {
+		return job.Numerics{}, fmt.Errorf("epochs %d: with %d steps in each (local batch %d), more than the %d steps a job may have; "+
+			"take fewer epochs or a larger --batch: %w", spec.Epochs, perEpoch, localBatch, maxSteps, job.ErrSpec)
+	}
+	optimizer, err := nn.ParseOptimizer(spec.Optimizer, spec.LearningRate)
+	if err != nil {
+		return job.Numerics{}, fmt.Errorf("%w: %w", job.ErrSpec, err)
+	}
 	n := job.Numerics{
 		Version:       job.NumericsVersion,
 		KernelSet:     kernelSet,
@@ -68,16 +78,15 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 		Replicas:      replicas,
 		StepsPerEpoch: perEpoch,
 		Steps:         perEpoch * spec.Epochs,
-		Local: job.Adam{
-			LearningRate: adam.LearningRate,
-			Beta1:        adam.Beta1,
-			Beta2:        adam.Beta2,
-			Epsilon:      adam.Epsilon,
-		},
+		Local:         job.Optimizer(optimizer),
 	}
 	n.RoundSteps, n.Outer, err = rounds(spec, n)
 	if err != nil {
 		return job.Numerics{}, err
+	}
+	if n.Rounds() > job.MaxRounds {
+		return job.Numerics{}, fmt.Errorf("epochs %d: %d steps in rounds of %d are %d rounds, more than the %d a job may have; "+
+			"take fewer epochs, a larger --batch, or fix --rounds: %w", spec.Epochs, n.Steps, n.RoundSteps, n.Rounds(), job.MaxRounds, job.ErrSpec)
 	}
 	return n, nil
 }
@@ -164,7 +173,7 @@ func explainNumerics(spec job.Spec, n job.Numerics) (lines []string) {
 		}
 	}
 	if spec.Rounds > 0 && n.Rounds() != spec.Rounds {
-		say("rounds: %d rather than %d, the nearest number of whole rounds of equal length (%d steps).", n.Rounds(), spec.Rounds, n.RoundSteps)
+		say("rounds: %d rather than %d, since all rounds have the same number of steps: %d.", n.Rounds(), spec.Rounds, n.RoundSteps)
 	}
 	return lines
 }

@@ -35,7 +35,7 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 			"%s ran out of memory in the %v that --memory fixes; raise it or leave it out", role, spec.Memory)}
 	case grown <= r.Memory:
 		return r, &Infeasible{"memory", int64(r.Memory) + 1, int64(r.Memory), fmt.Sprintf(
-			"%s ran out of memory in %v, the most that the platform allows; take a smaller --local-batch", role, r.Memory)}
+			"%s ran out of memory in %v, the most that the platform allows; %s", role, r.Memory, lessMemory(role))}
 	}
 	estimate := next.Roles[role]
 	estimate.Safety += max(0, r.Memory-estimate.Total()) + 1
@@ -48,6 +48,17 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 	}
 	next.Explanation = append(next.Explanation, fmt.Sprintf("memory: %s ran out of %v, so %v now.", role, r.Memory, grown))
 	return next, nil
+}
+
+// AfterWaiting makes the next resource plan after replicas that were to meet did
+// not run at the same time, whatever the platform's limits promise: one round an
+// invocation.
+func AfterWaiting(r job.Resources) job.Resources {
+	next := r
+	next.Revision++
+	next.SpanRounds = min(r.SpanRounds, 1)
+	next.Explanation = []string{"rounds: one an invocation, since replicas waited for others that did not run at the same time."}
+	return next
 }
 
 // AfterTimeout makes the next resource plan after an invocation of role overran

@@ -56,37 +56,56 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 	if err != nil {
 		return job.Resources{}, err
 	}
-	assemble := func(train job.Estimate) (job.Resources, error) {
-		r, err := evaluation(spec, n.Dataset, m, limits, probe, n.Replicas)
-		if err != nil {
-			return r, err
-		}
-		r.Roles[job.RoleTrain] = train
-		r.Roles[job.RoleAverage] = averageEstimate(m, probe)
-		return r, fit(&r, spec, limits, n.Replicas)
+	average := averageEstimate(n, m, probe)
+	r, err := assemble(spec, n, m, limits, probe, train, average)
+	if err != nil {
+		return job.Resources{}, err
 	}
-	// Best is one invocation for as many rounds as its time allows. Then any
-	// replica may have to average, on top of what training holds.
-	spanning := train
-	spanning.Model += averageEstimate(m, probe).Model
-	r, err := assemble(withSafety(spanning))
-	r.SpanRounds = n.Rounds()
-	if err != nil || r.Containers < n.Replicas {
-		if r, err = assemble(train); err != nil {
-			return job.Resources{}, err
-		}
-		r.SpanRounds = 1
-		r.Explanation = append(r.Explanation, "rounds: one an invocation, since not all replicas run at once.")
+	if n.Rounds() > 1 {
+		r = span(r, spec, n, m, limits, probe)
 	}
 	parallel := min(r.Containers, max(limits.Processors, 1), n.Replicas)
 	waves := float64(n.Replicas) / float64(parallel)
 	step := rate(flops.Forward+flops.Backward, probe.FLOPS)
 	r.Explanation = append(r.Explanation, explainNumerics(spec, n)...)
 	r.Seconds += float64(n.Steps)*step*waves + float64(n.Rounds())*callSeconds*(waves+1)
-	if r.SpanRounds > 1 {
-		r.Explanation = append(r.Explanation, fmt.Sprintf("rounds: up to %d an invocation, all replicas at once.", r.SpanRounds))
-	}
 	return r, nil
+}
+
+// span makes an invocation of r's train go through as many rounds as its time
+// allows and meet the others at the end of each, where all replicas run at once:
+// the cheapest way through many rounds. Any replica may have to average, which
+// it does in the memory where it trains.
+func span(r job.Resources, spec job.Spec, n job.Numerics, m model, limits job.Limits, probe job.Probe) job.Resources {
+	train, average := r.Roles[job.RoleTrain], r.Roles[job.RoleAverage]
+	train.Fit = max(train.Fit, average.Model)
+	wide, err := assemble(spec, n, m, limits, probe, withSafety(train), average)
+	why := ""
+	switch {
+	case r.Containers < n.Replicas:
+		why = fmt.Sprintf("only %d of %d replicas run at once", r.Containers, n.Replicas)
+	case err != nil:
+		why = "training and averaging in one container do not fit: " + err.Error()
+	case wide.Containers < n.Replicas:
+		why = fmt.Sprintf("of containers of %v, which can also average, only %d of %d fit at once", wide.Memory, wide.Containers, n.Replicas)
+	default:
+		wide.SpanRounds = n.Rounds()
+		wide.Explanation = append(wide.Explanation, "rounds: as many an invocation as its time allows, since all replicas run at once.")
+		return wide
+	}
+	r.SpanRounds = 1
+	r.Explanation = append(r.Explanation, "rounds: one an invocation, since "+why+".")
+	return r
+}
+
+// assemble puts the estimates of all roles together and fits them into limits.
+func assemble(spec job.Spec, n job.Numerics, m model, limits job.Limits, probe job.Probe, train, average job.Estimate) (job.Resources, error) {
+	r, err := evaluation(spec, n.Dataset, m, limits, probe, n.Replicas)
+	if err != nil {
+		return r, err
+	}
+	r.Roles[job.RoleTrain], r.Roles[job.RoleAverage] = train, average
+	return r, fit(&r, spec, limits, n.Replicas)
 }
 
 // Infer makes the resource plan of an inference job with the model spec (the
@@ -105,7 +124,7 @@ func Infer(spec job.Spec, d job.Dataset, modelSpec []byte, limits job.Limits, pr
 	if err != nil {
 		return job.Resources{}, err
 	}
-	return r, fit(&r, spec, limits, want)
+	return r, fit(&r, spec, limits, r.InferPieces)
 }
 
 // evaluation starts a plan with what every job needs: running the model over
@@ -206,8 +225,8 @@ func fit(r *job.Resources, spec job.Spec, limits job.Limits, want int) error {
 	}
 	if limits.MemoryMax > 0 && r.Memory > limits.MemoryMax {
 		return &Infeasible{"memory", int64(r.Memory), int64(limits.MemoryMax), fmt.Sprintf(
-			"%s needs %v of memory, the platform allows %v (short by %v); take a smaller --local-batch or a platform with larger actions",
-			role, r.Memory, limits.MemoryMax, r.Memory-limits.MemoryMax)}
+			"%s needs %v of memory, the platform allows %v (short by %v); %s",
+			role, r.Memory, limits.MemoryMax, r.Memory-limits.MemoryMax, lessMemory(role))}
 	}
 	if limits.PoolMemory > 0 && r.Memory > limits.PoolMemory {
 		return poolShort(r.Memory, limits)
@@ -228,6 +247,14 @@ func fit(r *job.Resources, spec job.Spec, limits job.Limits, want int) error {
 	}
 	r.Explanation = append([]string{"memory: " + binds + "."}, r.Explanation...)
 	return nil
+}
+
+// lessMemory says what the user can do about a role that needs too much.
+func lessMemory(role job.Role) string {
+	if role == job.RoleTrain {
+		return "take a smaller --local-batch or a platform with larger actions"
+	}
+	return "take a smaller model or a platform with larger actions"
 }
 
 func poolShort(memory job.Bytes, limits job.Limits) error {
@@ -283,7 +310,8 @@ func containers(r *job.Resources, spec job.Spec, limits job.Limits, want int) {
 // equals.
 func largest(roles map[job.Role]job.Estimate) (role job.Role, need job.Bytes) {
 	for _, name := range slices.Sorted(maps.Keys(roles)) {
-		if total := roles[name].Total(); total > need {
+		// A probe comes before the plan: it has its own action or none.
+		if total := roles[name].Total(); name != job.RoleProbe && total > need {
 			role, need = name, total
 		}
 	}

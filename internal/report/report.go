@@ -132,7 +132,9 @@ func Job(w io.Writer, r job.Record) error {
 var roleOrder = []job.Role{job.RoleProbe, job.RoleTrain, job.RoleAverage, job.RoleInfer, job.RoleEvaluate}
 
 // harmless are the outcomes of invocations that nothing went wrong with.
-var harmless = map[string]bool{"success": true, "running": true, string(job.NeedTime): true, string(job.NeedPeer): true}
+var harmless = map[string]bool{
+	"success": true, "running": true, string(job.NeedTime): true, string(job.NeedPeer): true, "cancelled": true,
+}
 
 // actions sums invocations up by role.
 func actions(w io.Writer, all []job.RecordAction) error {
@@ -183,7 +185,7 @@ func Plan(w io.Writer, n *job.Numerics, r job.Resources) error {
 		t.row("replicas", fmt.Sprintf("%d, local batch %d (batch %d)", n.Replicas, n.LocalBatch, n.Batch))
 		t.row("steps", fmt.Sprintf("%d of each replica (%s of %d), averaged every %d: %s",
 			n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, n.RoundSteps, count(n.Rounds(), "round")))
-		t.row("local", fmt.Sprintf("Adam, learning rate %g, moments averaged with the weights", n.Local.LearningRate))
+		t.row("local", fmt.Sprintf("%s, learning rate %g, moments averaged with the weights", optimizerName(n.Local.Kind), n.Local.LearningRate))
 		outer := fmt.Sprintf("Nesterov on the averaged change, rate %g, momentum %g", n.Outer.LearningRate, n.Outer.Momentum)
 		if n.Outer.Momentum == 0 {
 			outer = "none: weights are averaged as they are"
@@ -260,14 +262,29 @@ type DatasetRow struct {
 	Licence     string `json:"licence"`
 	Attribution string `json:"attribution"`
 	Source      string `json:"source"`
+	// Path is where it was found; where it was not, DownloadBytes is what loading
+	// it downloads. What is inside the program has neither.
+	Path          string `json:"path,omitempty"`
+	DownloadBytes int64  `json:"download_bytes,omitempty"`
+}
+
+func (d DatasetRow) where() string {
+	switch {
+	case d.Path != "":
+		return d.Path
+	case d.DownloadBytes > 0:
+		return fmt.Sprintf("to download, %.1f MB", float64(d.DownloadBytes)/1e6)
+	default:
+		return "built in"
+	}
 }
 
 // Datasets writes the catalogue.
 func Datasets(w io.Writer, rows []DatasetRow) error {
 	t := newTable(w)
-	t.row("DATA SET", "SHAPE", "CLASSES", "TRAIN", "TEST", "LICENCE", "TITLE")
+	t.row("DATA SET", "SHAPE", "CLASSES", "TRAIN", "TEST", "LICENCE", "WHERE", "TITLE")
 	for _, d := range rows {
-		t.row(d.Name, d.Shape, d.Classes, thousands(d.Train), thousands(d.Test), d.Licence, d.Title)
+		t.row(d.Name, d.Shape, d.Classes, thousands(d.Train), thousands(d.Test), orNone(d.Licence), d.where(), d.Title)
 	}
 	if err := t.flush(); err != nil {
 		return err
@@ -343,6 +360,26 @@ func Digest(d string) string {
 		return d[:digestDigits]
 	}
 	return d
+}
+
+// optimizerName is how people write the name of an optimizer.
+func optimizerName(kind string) string {
+	switch kind {
+	case "adam":
+		return "Adam"
+	case "adamw":
+		return "AdamW"
+	case "sgd":
+		return "SGD"
+	}
+	return kind
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
 }
 
 func percent(fraction float64) string { return fmt.Sprintf("%.2f %%", 100*fraction) }

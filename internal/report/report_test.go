@@ -61,16 +61,18 @@ func longName() job.Record {
 
 func plans() (job.Numerics, job.Resources) {
 	e := job.Estimate{Fit: 400 * job.KB, Package: 9 * job.MB, Data: 100 * job.KB, Safety: 577 * job.KB}
-	return job.Numerics{
-			Version: 1, KernelSet: "generic-1", Seed: 1, Epochs: 5, Batch: 64, LocalBatch: 16, Replicas: 4,
-			Dataset:       job.Dataset{Name: "digits", Train: 1438, Test: 359, Height: 8, Width: 8, Channels: 1, Classes: 10},
-			StepsPerEpoch: 23, Steps: 115, RoundSteps: 20,
-			Local: job.Adam{LearningRate: 0.001}, Outer: job.Nesterov{LearningRate: 0.7, Momentum: 0.9},
-		}, job.Resources{
-			Memory: 128 * job.MB, Timeout: time.Minute, Containers: 4, Budget: 30 * time.Second, Seconds: 1.234,
-			Roles:       map[job.Role]job.Estimate{job.RoleTrain: e, job.RoleEvaluate: {Package: 9 * job.MB, Model: 1}, job.RoleProbe: {}},
-			Explanation: []string{"memory: the platform's smallest action has 128 MB.", "containers: 4 at once."},
-		}
+	n := job.Numerics{
+		Version: 1, KernelSet: "generic-1", Seed: 1, Epochs: 5, Batch: 64, LocalBatch: 16, Replicas: 4,
+		Dataset:       job.Dataset{Name: "digits", Train: 1438, Test: 359, Height: 8, Width: 8, Channels: 1, Classes: 10},
+		StepsPerEpoch: 23, Steps: 115, RoundSteps: 20,
+		Local: job.Optimizer{Kind: "adam", LearningRate: 0.001}, Outer: job.Nesterov{LearningRate: 0.7, Momentum: 0.9},
+	}
+	r := job.Resources{
+		Memory: 128 * job.MB, Timeout: time.Minute, Containers: 4, Budget: 30 * time.Second, Seconds: 1.234,
+		Roles:       map[job.Role]job.Estimate{job.RoleTrain: e, job.RoleEvaluate: {Package: 9 * job.MB, Model: 1}, job.RoleProbe: {}},
+		Explanation: []string{"memory: the platform's smallest action has 128 MB.", "containers: 4 at once."},
+	}
+	return n, r
 }
 
 func TestGolden(t *testing.T) {
@@ -101,7 +103,8 @@ func TestGolden(t *testing.T) {
 		"datasets": func(w io.Writer) error {
 			return Datasets(w, []DatasetRow{
 				{Name: "digits", Title: "Handwritten Digits", Shape: "8x8x1", Classes: 10, Train: 1438, Test: 359, Licence: "CC-BY-4.0", Attribution: "E. Alpaydin", Source: "https://example.org"},
-				{Name: "mnist", Title: "", Shape: "28x28x1", Classes: 10, Train: 60000, Test: 10000},
+				{Name: "mnist", Title: "", Shape: "28x28x1", Classes: 10, Train: 60000, Test: 10000, DownloadBytes: 11594722},
+				{Name: "cifar10", Title: "Photographs", Shape: "32x32x3", Classes: 10, Train: 50000, Test: 10000, Path: "/data/cifar10"},
 			})
 		},
 		"checks": func(w io.Writer) error {

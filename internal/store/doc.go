@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package store defines where weights, data shards, checkpoints and job logs
-// live, and hides which product keeps them: a folder (store/dir), memory
-// (store/mem), later Redis. The contract is the doc comments of [Store];
+// live, and hides which product keeps them: a folder (store/dir), a
+// Redis server (store/redis), memory (store/mem). The contract is the doc comments of [Store];
 // store/storetest turns it into one suite that every implementation passes.
 //
 // Words: an object is immutable bytes under a key; a status is a small value

@@ -142,6 +142,7 @@ func retry[T any](ctx context.Context, p RetryPolicy, op, key string, call func(
 		}
 		p.Report(Retry{Op: op, Key: key, Try: try, Wait: delay, Err: err})
 		if ended := p.Wait(ctx, delay); ended != nil {
+			//nolint:errorlint // what ended the call is ctx, not the failure that was waited over
 			return none, label(op, key, fmt.Errorf("%w while waiting to retry: %v", ended, err))
 		}
 	}

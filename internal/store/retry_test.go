@@ -193,7 +193,7 @@ func TestRetryAllButAppend(t *testing.T) {
 
 func TestRetryOnlyTransient(t *testing.T) {
 	for _, permanent := range []error{
-		store.ErrNotFound, store.ErrConflict, store.ErrCorrupt, store.ErrLimit, store.ErrClosed, errors.New("unknown"), context.Canceled,
+		store.ErrNotFound, store.ErrConflict, store.ErrCorrupt, store.ErrLimit, store.ErrClosed, store.ErrDenied, errors.New("unknown"), context.Canceled,
 	} {
 		for name := range operations(t.Context(), nil) {
 			inner := filled(t)

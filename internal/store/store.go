@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"disdel/internal/job"
 )
@@ -34,7 +35,7 @@ var (
 	ErrNotFound = errors.New("store: not found")
 	// ErrConflict: Append, when the log has moved past the given head.
 	ErrConflict = errors.New("store: conflict")
-	// ErrCorrupt: Get, Status, Log, Append: what is stored does not match its
+	// ErrCorrupt: Get, Flush, Status, Log, Append: what is stored does not match its
 	// checksum, is truncated or is not in the store's format. Permanent, until
 	// Delete or SetStatus removes it.
 	ErrCorrupt = errors.New("store: corrupt")
@@ -46,6 +47,13 @@ var (
 	// ErrUnavailable: the store could not be reached or refused for a reason
 	// that may pass (connection, time-out, disk full). A later try may succeed.
 	ErrUnavailable = errors.New("store: unavailable")
+	// ErrDenied: any call, when the system that keeps the store refuses and will
+	// go on to until the user has changed something there (rights, a read-only
+	// or unsuitable file system, a folder that others can write to). Permanent.
+	ErrDenied = errors.New("store: denied")
+	// ErrUnauthorised: any call, when the credential is missing, wrong or does
+	// not suffice. Permanent.
+	ErrUnauthorised = errors.New("store: unauthorised")
 )
 
 // Store keeps objects, statuses and logs. All methods may be called at once
@@ -138,6 +146,44 @@ type Idler interface {
 	// connections); the next call takes it again. Calls in progress are not
 	// disturbed: then nothing is released. Idempotent.
 	Idle()
+}
+
+// Renewer is the ability of a store in which scratch objects (those of jobs)
+// expire, so that a job whose controller died leaves nothing for ever.
+type Renewer interface {
+	// Renew starts the time anew after which the objects under prefix expire.
+	// Objects that do not expire stay so. Call it several times within
+	// [ScratchLife].
+	Renew(ctx context.Context, prefix string) error
+}
+
+// ScratchLife is how long a store that is a [Renewer] keeps a scratch object at
+// least, from its creation or the last Renew.
+const ScratchLife = 24 * time.Hour
+
+// Sweeper is the ability of a store in which clients that were killed leave
+// something behind.
+type Sweeper interface {
+	// Sweep removes what dead clients left: objects that they had not finished
+	// and places that hold nothing. It disturbs no client that lives, and does
+	// what it can before it reports what it could not. Call it when clients have
+	// been killed and are known to be gone. Idempotent.
+	Sweep(ctx context.Context) error
+}
+
+// As finds a client's ability, such as [Idler], under decorators like
+// [WithRetry].
+func As[T any](s Store) (ability T, ok bool) {
+	for {
+		if ability, ok = s.(T); ok {
+			return ability, true
+		}
+		decorator, wraps := s.(interface{ Unwrap() Store })
+		if !wraps {
+			return ability, false
+		}
+		s = decorator.Unwrap()
+	}
 }
 
 // Head names a position in a log: the sequence number of the last entry and

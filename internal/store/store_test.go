@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"disdel/internal/store"
+	"disdel/internal/store/mem"
 )
 
 func TestHeadNext(t *testing.T) {
@@ -37,6 +38,25 @@ func TestValidateKey(t *testing.T) {
 	} {
 		if err := store.ValidateKey(key); !errors.Is(err, store.ErrLimit) || len(err.Error()) > 200 {
 			t.Errorf("%.40q: %v, want a short ErrLimit", key, err)
+		}
+	}
+}
+
+type idling struct{ store.Store }
+
+func (idling) Idle() {}
+
+func TestAs(t *testing.T) {
+	for name, test := range map[string]struct {
+		s    store.Store
+		want bool
+	}{
+		"itself":           {idling{mem.New()}, true},
+		"under decorators": {store.WithRetry(store.WithRetry(idling{mem.New()}, store.RetryPolicy{}), store.RetryPolicy{}), true},
+		"absent":           {store.WithRetry(mem.New(), store.RetryPolicy{}), false},
+	} {
+		if _, ok := store.As[store.Idler](test.s); ok != test.want {
+			t.Errorf("%s: found %v, want %v", name, ok, test.want)
 		}
 	}
 }

@@ -24,6 +24,15 @@ func TestParseURL(t *testing.T) {
 		}
 	}
 	for raw, want := range map[string]string{
+		"redis://localhost":                        store.SchemeRedis,
+		"rediss://ann:sesame@example.org:6380/1?x": store.SchemeRedisTLS,
+	} {
+		scheme, location, err := store.ParseURL(raw)
+		if err != nil || scheme != want || location != raw {
+			t.Errorf("%q: %q, %q, %v; want the address as it is", raw, scheme, location, err)
+		}
+	}
+	for raw, want := range map[string]string{
 		"":                                 "dir:///absolute/path",
 		"/srv/disdel":                      "write dir:///srv/disdel",
 		"srv/disdel":                       "dir:///absolute/path",

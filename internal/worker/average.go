@@ -8,18 +8,18 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"unsafe"
 
 	"disdel/internal/job"
 	"disdel/internal/nn"
 	"disdel/internal/nn/safetensors"
+	"disdel/internal/store"
 )
 
 // average merges the states of all replicas at the end of a round. Weights and
 // moments become their mean, weighted by each replica's records and summed in
 // replica order in float64. The outer optimizer then treats the mean change of
-// the weights as a gradient. After the last round the result is the model file,
+// what is learned as a gradient. After the last round the result is the model file,
 // whose digest is returned.
 //
 // The sums are the only thing that grows with the model, and nothing grows with
@@ -34,59 +34,79 @@ func (w *Worker) average(ctx context.Context, task job.Task) (result job.TaskRes
 		return result, fmt.Errorf("%w: steps %d to %d are no round of the plan, which has %d steps in rounds of %d",
 			errTask, task.From, task.To, n.Steps, n.RoundSteps)
 	}
-	result.Step = task.To
-	result.Digest, err = w.averageRound(ctx, t, task.From, task.To, func(_, _, _ []float32) {})
+	arena, err := nn.NewArena(averageBytes(t.optimizer, t.count))
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, arena.Close()) }()
+	result.Step, result.Round = task.To, task.From/n.RoundSteps+1
+	result.Digest, err = w.averageRound(ctx, t, task.From, task.To, arena.Bytes())
+	if errors.Is(err, store.ErrNotFound) {
+		// Replicas that met may have averaged, gone on and swept what the round is
+		// made of, before they could answer.
+		if at, listErr := w.newestGlobal(ctx, t, task.To); listErr == nil && at >= 0 {
+			result.Round, err = at/n.RoundSteps, nil
+		}
+	}
 	return result, err
 }
 
-// averageRound averages the round of the steps from to to, stores the result,
-// and hands it to use, which must not keep it. digest is the model's after the
-// last round.
-func (w *Worker) averageRound(ctx context.Context, t *training, from, to int, use func(weights, m, v []float32)) (digest string, err error) {
-	n := t.plan
-	arena, err := nn.NewArena(t.count * averageBytes)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, arena.Close()) }()
-	buf := newAverageBuffers(arena.Bytes(), t.count)
-
+// averageRound averages the round of the steps from to to and stores the result.
+// digest is the model's after the last round. It works in memory, which has
+// averageBytes at least.
+func (w *Worker) averageRound(ctx context.Context, t *training, from, to int, memory []byte) (digest string, err error) {
+	n, buf := t.plan, newAverageBuffers(memory, t)
 	if err := w.sumReplicas(ctx, t, to, buf); err != nil {
 		return "", err
 	}
 	if err := w.previous(ctx, t, from, buf); err != nil {
 		return "", err
 	}
-	outerStep(n.Outer, buf.weights, buf.outer, buf.sums[0])
-	m, v := narrow(buf.sums[1]), narrow(buf.sums[2])
-	use(buf.weights, m, v)
+	outerStep(n.Outer, buf.weights[:t.learned], buf.outer, buf.sums[0])
+	// The model's own state takes no step: it is statistics, not a place on a
+	// slope, and momentum could make a variance negative.
+	for i := t.learned; i < t.count; i++ {
+		buf.weights[i] = float32(buf.sums[0][i])
+	}
 	if to == n.Steps {
 		return w.putModel(ctx, t, buf.weights)
 	}
-	return "", w.putTensors(ctx, t.keys.Global(to), t.stateMeta(to), slices.Concat(
-		tensors(t.params, "", buf.weights),
-		tensors(t.params, prefixM, m),
-		tensors(t.params, prefixV, v),
-		tensors(t.params, prefixOuter, buf.outer)))
+	groups := t.groups()
+	all := groups[0].tensors(buf.weights)
+	for g, sums := range buf.sums[1:] {
+		all = append(all, groups[g+1].tensors(narrow(sums))...)
+	}
+	all = append(all, t.outer().tensors(buf.outer)...)
+	return "", w.putTensors(ctx, t.keys.Global(to), t.stateMeta(to), all)
 }
 
-// averageBytes is what averaging holds for each parameter: three sums in
-// float64, weights and momentum in float32.
-const averageBytes = 3*8 + 2*4
+// averageBytes is what averaging holds: for each parameter one float64 sum of
+// the weights and one of every moment, weights and outer momentum in float32.
+func averageBytes(o nn.Optimizer, parameters int) int {
+	return parameters * (8*(1+o.Moments()) + 2*4)
+}
 
 type averageBuffers struct {
-	sums           [3][]float64 // weights, m, v
+	sums           [][]float64 // weights, then the moments
 	weights, outer []float32
 }
 
-func newAverageBuffers(arena []byte, count int) averageBuffers {
-	sums := unsafe.Slice((*float64)(unsafe.Pointer(unsafe.SliceData(arena))), 3*count)
-	rest := unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(arena[3*8*count:]))), 2*count)
+// newAverageBuffers lays the buffers over memory, whatever it held: each as long
+// as the flat vector, of which what is learned uses the first part.
+func newAverageBuffers(arena []byte, t *training) averageBuffers {
+	groups := t.groups()
+	wide := unsafe.Slice((*float64)(unsafe.Pointer(unsafe.SliceData(arena))), len(groups)*t.count)
+	rest := unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(arena[len(groups)*8*t.count:]))), 2*t.count)
 	var b averageBuffers
-	for g := range b.sums {
-		b.sums[g] = sums[g*count : (g+1)*count]
+	for g := range groups {
+		sums := wide[g*t.count:][:t.count]
+		clear(sums)
+		if g > 0 {
+			sums = sums[:t.learned]
+		}
+		b.sums = append(b.sums, sums)
 	}
-	b.weights, b.outer = rest[:count], rest[count:]
+	b.weights, b.outer = rest[:t.count], rest[t.count:][:t.learned]
 	return b
 }
 
@@ -105,16 +125,17 @@ func (w *Worker) sumReplicas(ctx context.Context, t *training, step int, buf ave
 }
 
 func (w *Worker) addReplica(ctx context.Context, t *training, replica, step int, share float64, buf averageBuffers) (err error) {
-	s, err := w.openState(ctx, t, t.keys.Replica(replica, step), step, "", prefixM, prefixV)
+	s, err := w.openState(ctx, t, t.keys.Replica(replica, step), step, t.groups())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	for _, sum := range buf.sums {
-		if err := s.readGroup(buf.weights); err != nil {
+		values := buf.weights[:len(sum)]
+		if err := s.readGroup(values); err != nil {
 			return err
 		}
-		for i, x := range buf.weights {
+		for i, x := range values {
 			// The conversion keeps the product from being fused into the sum on
 			// processors where the compiler would.
 			sum[i] += float64(share * float64(x))
@@ -130,13 +151,13 @@ func (w *Worker) previous(ctx context.Context, t *training, from int, buf averag
 		clear(buf.outer)
 		return nil
 	}
-	s, err := w.openState(ctx, t, t.keys.Global(from), from, "", prefixM, prefixV, prefixOuter)
+	s, err := w.openState(ctx, t, t.keys.Global(from), from, append(t.groups(), t.outer()))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	err = s.readGroup(buf.weights)
-	for range 2 { // moments
+	for range buf.sums[1:] { // moments
 		if err == nil {
 			err = s.skipGroup()
 		}
@@ -186,7 +207,7 @@ func (w *Worker) putModel(ctx context.Context, t *training, weights []float32) (
 	if err != nil {
 		return "", err
 	}
-	all := tensors(t.params, "", weights)
+	all := t.groups()[0].tensors(weights)
 	sum := sha256.New()
 	if err := safetensors.Write(sum, meta, all); err != nil {
 		return "", err

@@ -6,9 +6,11 @@
 //
 // A worker serves OpenWhisk's action interface (POST /init, then POST /run) on
 // whatever connection its platform gives it, one call after the other, and
-// keeps nothing between calls but the open store. Everything that grows with
-// the model or the data lives in one arena outside the Go heap, taken at the
-// start of a task and given back at its end.
+// keeps nothing between calls but the open store. Weights, what is
+// computed with them and the window of records live in one arena outside the Go
+// heap, taken at the start of a task and given back at its end. On the heap are
+// small things alone: buffers of fixed size, headers of files, lists of pieces,
+// and counts, which grow with the square of the classes.
 //
 // Invariants:
 //

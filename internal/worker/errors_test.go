@@ -5,6 +5,7 @@ package worker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,7 +27,7 @@ func (x *world) otherState(meta map[string]string, prefixes ...string) []byte {
 	x.t.Helper()
 	var all []safetensors.Tensor
 	for _, prefix := range prefixes {
-		all = append(all, tensors(tinyModel.Params(), prefix, make([]float32, tinyModel.ParamCount()))...)
+		all = append(all, group{prefix, tinyModel.Params()}.tensors(make([]float32, tinyModel.ParamCount()))...)
 	}
 	var out bytes.Buffer
 	if err := safetensors.Write(&out, meta, all); err != nil {
@@ -68,6 +69,8 @@ func TestErrors(t *testing.T) {
 		{"backwards", with(train, func(k *job.Task) { k.To = 3 }), none, job.BadTask, []string{"steps 3 to 3"}},
 		{"negative step", with(train, func(k *job.Task) { k.From = -3 }), none, job.BadTask, []string{"steps -3 to 6"}},
 		{"across rounds", with(train, func(k *job.Task) { k.To = 7 }), none, job.BadTask, []string{"steps 3 to 7", "ends at step 6"}},
+		{"across rounds without time", with(train, func(k *job.Task) { k.To, k.Meet = 8, true }), none, job.BadTask, []string{"steps 3 to 8 in 0s", "meeting the others"}},
+		{"into a round", with(train, func(k *job.Task) { k.To, k.Meet, k.Budget = 7, true, 1 }), none, job.BadTask, []string{"steps 3 to 7", "a round's end"}},
 		{"beyond the plan", with(train, func(k *job.Task) { k.From, k.To = 8, 9 }), none, job.BadTask, []string{"steps 8 to 9"}},
 		{"far beyond the plan", with(train, func(k *job.Task) { k.From, k.To = 1<<62, 1<<62+1 }), none, job.BadTask, []string{"steps 46"}},
 		{"part of a round", with(average, func(k *job.Task) { k.To = 5 }), none, job.BadTask, []string{"steps 3 to 5 are no round"}},
@@ -75,50 +78,50 @@ func TestErrors(t *testing.T) {
 
 		{"no plan", train, func(x *world) { x.replace(x.keys.Numerics(), []byte("{")) }, job.BadTask, []string{x0(func(x *world) string { return x.keys.Numerics() })}},
 		{"another plan", train, func(x *world) { x.replace(x.keys.Numerics(), []byte("{}")) }, job.BadTask, []string{"has digest", "the task wants"}},
-		{"a plan without end", train, func(x *world) { x.replace(x.keys.Numerics(), make([]byte, maxNumericsBytes+1)) }, job.StoreFailed, []string{"more than"}},
+		{"a plan without end", train, func(x *world) { x.replace(x.keys.Numerics(), make([]byte, maxNumericsBytes+1)) }, job.Corrupt, []string{"more than"}},
 		{"the plan is gone", train, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Numerics()) }, job.StoreFailed, []string{"numerics", "not found"}},
 
-		{"no state", train, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Global(3)) }, job.StoreFailed, []string{"global/000000003", "not found"}},
-		{"not a state", train, func(x *world) { x.replace(x.keys.Global(3), []byte("not a state")) }, job.StoreFailed, []string{"global/000000003", "header"}},
-		{"empty state", train, func(x *world) { x.replace(x.keys.Global(3), nil) }, job.StoreFailed, []string{"truncated"}},
+		{"no state", train, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Global(3), x.keys.Global(6)) }, job.StoreFailed, []string{"000000003/global", "not found"}},
+		{"not a state", train, func(x *world) { x.replace(x.keys.Global(3), []byte("not a state")) }, job.Corrupt, []string{"000000003/global", "header"}},
+		{"empty state", train, func(x *world) { x.replace(x.keys.Global(3), nil) }, job.Corrupt, []string{"truncated"}},
 		{"truncated state", train, func(x *world) {
 			raw := x.object(x.keys.Global(3))
 			x.replace(x.keys.Global(3), raw[:len(raw)*3/4])
-		}, job.StoreFailed, []string{"global/000000003", "truncated"}},
+		}, job.Corrupt, []string{"000000003/global", "truncated"}},
 		{"state of another plan", train, func(x *world) {
 			x.replace(x.keys.Global(3), x.otherState(map[string]string{metaNumerics: "abc", metaStep: "3"}, "", prefixM, prefixV, prefixOuter))
-		}, job.StoreFailed, []string{"belongs to plan abc", "want plan " + "%.12s"}},
+		}, job.Corrupt, []string{"belongs to plan abc", "want plan " + "%.12s"}},
 		{"state of another step", train, func(x *world) {
 			x.replace(x.keys.Global(3), x.otherState(map[string]string{metaNumerics: x.keys.Plan, metaStep: "6"}, "", prefixM, prefixV, prefixOuter))
-		}, job.StoreFailed, []string{"step 6", "step 3"}},
-		{"state without metadata", train, func(x *world) { x.replace(x.keys.Global(3), x.otherState(nil, "")) }, job.StoreFailed, []string{"belongs to plan  step"}},
+		}, job.Corrupt, []string{"step 6", "step 3"}},
+		{"state without metadata", train, func(x *world) { x.replace(x.keys.Global(3), x.otherState(nil, "")) }, job.Corrupt, []string{"belongs to plan  step"}},
 		{"state with too little", train, func(x *world) {
 			step3[metaNumerics] = x.keys.Plan
 			x.replace(x.keys.Global(3), x.otherState(step3, "", prefixM, prefixV))
-		}, job.StoreFailed, []string{"tensors; want"}},
+		}, job.Corrupt, []string{"tensors; want"}},
 		{"state with too much", average, func(x *world) {
 			step6 := map[string]string{metaNumerics: x.keys.Plan, metaStep: "6"}
 			x.replace(x.keys.Replica(1, 6), x.otherState(step6, "", prefixM, prefixV, prefixOuter))
-		}, job.StoreFailed, []string{"replica/0001/000000006", "tensors; want"}},
+		}, job.Corrupt, []string{"000000006/replica-0001", "tensors; want"}},
 		{"state in another order", average, func(x *world) {
 			step6 := map[string]string{metaNumerics: x.keys.Plan, metaStep: "6"}
 			x.replace(x.keys.Replica(1, 6), x.otherState(step6, prefixM, "", prefixV))
-		}, job.StoreFailed, []string{"tensor 0 is adam_m."}},
-		{"a replica's state is missing", average, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Replica(1, 6)) }, job.StoreFailed, []string{"replica/0001/000000006"}},
-		{"the last average is missing", average, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Global(3)) }, job.StoreFailed, []string{"global/000000003"}},
+		}, job.Corrupt, []string{"tensor 0 is m."}},
+		{"a replica's state is missing", average, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Replica(1, 6), x.keys.Global(6)) }, job.StoreFailed, []string{"000000006/replica-0001"}},
+		{"the last average is missing", average, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Global(3), x.keys.Global(6)) }, job.StoreFailed, []string{"000000003/global"}},
 
 		{"a shard is missing", train, func(x *world) { _ = x.st.Delete(x.ctx, tiny.ShardKey(job.TrainPart, 0)) }, job.StoreFailed, []string{"data/tiny/8/train/000000", "not found"}},
-		{"a shard is garbage", train, func(x *world) { x.replace(tiny.ShardKey(job.TrainPart, 0), []byte("no shard")) }, job.StoreFailed, []string{"data/tiny/8/train/000000"}},
+		{"a shard is garbage", train, func(x *world) { x.replace(tiny.ShardKey(job.TrainPart, 0), []byte("no shard")) }, job.Corrupt, []string{"data/tiny/8/train/000000"}},
 		{"a shard is cut off", train, func(x *world) {
 			raw := x.object(tiny.ShardKey(job.TrainPart, 0))
 			x.replace(tiny.ShardKey(job.TrainPart, 0), raw[:len(raw)-1])
-		}, job.StoreFailed, []string{"data/tiny/8/train/000000"}},
+		}, job.Corrupt, []string{"data/tiny/8/train/000000"}},
 		{"a shard of other images", train, func(x *world) {
 			x.replace(tiny.ShardKey(job.TrainPart, 0), shardOf(shard.Header{Records: 8, H: 2, W: 8, C: 1, Classes: 3}))
-		}, job.StoreFailed, []string{"2x8x1", "want 4x4x1"}},
+		}, job.Corrupt, []string{"2x8x1", "want 4x4x1"}},
 		{"a shard with too few records", train, func(x *world) {
 			x.replace(tiny.ShardKey(job.TrainPart, 0), shardOf(shard.Header{Records: 7, H: 4, W: 4, C: 1, Classes: 3}))
-		}, job.StoreFailed, []string{"data/tiny/8/train/000000"}},
+		}, job.Corrupt, []string{"data/tiny/8/train/000000"}},
 
 		{"infer without a data set", with(infer, func(k *job.Task) { k.Dataset = nil }), none, job.BadTask, []string{"no data set"}},
 		{"infer with an empty data set", withDataset(infer, func(d *job.Dataset) { *d = job.Dataset{} }), none, job.BadTask, []string{"no data set"}},
@@ -127,25 +130,25 @@ func TestErrors(t *testing.T) {
 		{"infer a negative piece", with(infer, func(k *job.Task) { k.Piece = -1 }), none, job.BadTask, []string{"piece -1"}},
 		{"infer without a batch", with(infer, func(k *job.Task) { k.Batch = 0 }), none, job.BadTask, []string{"batch 0"}},
 		{"no model", infer, none, job.StoreFailed, []string{"m: ", "not found"}},
-		{"a state as the model", with(infer, func(k *job.Task) { k.Model = "s" }), func(x *world) { x.replace("s", x.object(x.keys.Global(3))) }, job.StoreFailed, []string{"model s", metaModel}},
+		{"a state as the model", with(infer, func(k *job.Task) { k.Model = "s" }), func(x *world) { x.replace("s", x.object(x.keys.Global(3))) }, job.Corrupt, []string{"model s", metaModel}},
 		{"more than the model", infer, func(x *world) {
 			x.replace("m", x.otherState(map[string]string{metaModel: string(tinyModel.Canonical())}, "", prefixM))
-		}, job.StoreFailed, []string{"model m", "tensors; want"}},
+		}, job.Corrupt, []string{"model m", "tensors; want"}},
 		{"model of another data set", withDataset(infer, func(d *job.Dataset) { d.Classes = 4 }), func(x *world) { x.replace("m", x.object(x.keys.Final())) }, job.BadTask, []string{"knows 3 classes", "tiny has 4x4x1 and 4"}},
 		{"model of larger images", withDataset(infer, func(d *job.Dataset) { d.Height = 5 }), func(x *world) { x.replace("m", x.object(x.keys.Final())) }, job.BadTask, []string{"4x4x1", "5x4x1"}},
-		{"model cut off", infer, func(x *world) { raw := x.object(x.keys.Final()); x.replace("m", raw[:len(raw)-4]) }, job.StoreFailed, []string{"m: dense_", "truncated"}},
-		{"model with a tail", infer, func(x *world) { x.replace("m", append(x.object(x.keys.Final()), 0)) }, job.StoreFailed, []string{"after the last tensor"}},
+		{"model cut off", infer, func(x *world) { raw := x.object(x.keys.Final()); x.replace("m", raw[:len(raw)-4]) }, job.Corrupt, []string{"m: dense_", "truncated"}},
+		{"model with a tail", infer, func(x *world) { x.replace("m", append(x.object(x.keys.Final()), 0)) }, job.Corrupt, []string{"after the last tensor"}},
 
-		{"evaluate nothing", job.Task{Role: job.RoleEvaluate, Dataset: &tiny}, none, job.StoreFailed, []string{"0 records", "test part has 10"}},
+		{"evaluate nothing", job.Task{Role: job.RoleEvaluate, Dataset: &tiny}, none, job.Corrupt, []string{"0 records", "test part has 10"}},
 		{"evaluate without a data set", job.Task{Role: job.RoleEvaluate}, none, job.BadTask, []string{"no data set"}},
 		{"evaluate what is missing", job.Task{Role: job.RoleEvaluate, Dataset: &tiny, Pieces: 1}, none, job.StoreFailed, []string{"counts/000000", "not found"}},
-		{"evaluate garbage", job.Task{Role: job.RoleEvaluate, Dataset: &tiny, Pieces: 1}, func(x *world) { x.replace(x.keys.Counts(0), []byte("x")) }, job.StoreFailed, []string{"counts/000000"}},
+		{"evaluate garbage", job.Task{Role: job.RoleEvaluate, Dataset: &tiny, Pieces: 1}, func(x *world) { x.replace(x.keys.Counts(0), []byte("x")) }, job.Corrupt, []string{"counts/000000"}},
 		{"evaluate other classes", job.Task{Role: job.RoleEvaluate, Dataset: &tiny, Pieces: 1}, func(x *world) {
 			x.replace(x.keys.Counts(0), []byte(`{"records":10,"confusion":[[10]]}`))
-		}, job.StoreFailed, []string{"1 classes; want 3"}},
+		}, job.Corrupt, []string{"1 classes; want 3"}},
 		{"evaluate ragged counts", job.Task{Role: job.RoleEvaluate, Dataset: &tiny, Pieces: 1}, func(x *world) {
 			x.replace(x.keys.Counts(0), []byte(`{"records":10,"confusion":[[1,2,3],[4],[0,0,0]]}`))
-		}, job.StoreFailed, []string{"class 1 has 1 columns"}},
+		}, job.Corrupt, []string{"class 1 has 1 columns"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			x := newWorld(t, t.Context(), tinyPlan())
@@ -288,7 +291,7 @@ func TestErrors_FlippedBits(t *testing.T) {
 		for _, at := range []int{0, 7, size / 3, size / 2, size - 1} {
 			flipBit(t, path, at)
 			result, err := w.Do(t.Context(), task)
-			if err == nil || reasonOf(err) != job.StoreFailed || !strings.Contains(err.Error(), key) {
+			if err == nil || reasonOf(err) != job.Corrupt || !strings.Contains(err.Error(), key) {
 				t.Errorf("%s with byte %d of %d changed: %+v, %v; want an error about it", key, at, size, result, err)
 			}
 			flipBit(t, path, at)
@@ -342,10 +345,39 @@ func TestInfer_NotFinite(t *testing.T) {
 		weights[i] = 1e38
 	}
 	x.put("m", func(out io.Writer) error {
-		return safetensors.Write(out, map[string]string{metaModel: string(deepModel())}, tensors(spec.Params(), "", weights))
+		return safetensors.Write(out, map[string]string{metaModel: string(deepModel())}, group{"", spec.Params()}.tensors(weights))
 	})
 	_, err = x.w.Do(t.Context(), job.Task{Role: job.RoleInfer, Job: worldJob, Dataset: &tiny, Model: "m", ShardTo: 2, Batch: 4})
 	if err == nil || reasonOf(err) != job.NonFinite || !strings.Contains(err.Error(), "tiny shard 0") {
 		t.Errorf("error %v; want one with reason %s about the shard", err, job.NonFinite)
+	}
+}
+
+// TestReasonOf: only what may pass is tried again, and a failure in reading wins
+// over the damage that it looks like.
+func TestReasonOf(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want job.Reason
+	}{
+		{store.ErrUnavailable, job.StoreFailed},
+		{store.ErrNotFound, job.StoreFailed},
+		{context.Canceled, job.StoreFailed},
+		{context.DeadlineExceeded, job.StoreFailed},
+		{errors.Join(shard.ErrFormat, store.ErrUnavailable), job.StoreFailed},
+		{store.ErrCorrupt, job.Corrupt},
+		{shard.ErrFormat, job.Corrupt},
+		{safetensors.ErrFormat, job.Corrupt},
+		{errObject, job.Corrupt},
+		{nn.ErrNonFinite, job.NonFinite},
+		{errTask, job.BadTask},
+		{store.ErrUnauthorised, job.Internal},
+		{store.ErrLimit, job.Internal},
+		{nn.ErrInput, job.Internal},
+		{io.ErrShortWrite, job.Internal},
+	} {
+		if got := reasonOf(fmt.Errorf("somewhere: %w", c.err)); got != c.want {
+			t.Errorf("%v: %s; want %s", c.err, got, c.want)
+		}
 	}
 }

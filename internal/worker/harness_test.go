@@ -87,7 +87,7 @@ func tinyPlan() job.Numerics {
 	return job.Numerics{
 		Version: job.NumericsVersion, KernelSet: kernel.Generic().Name, Dataset: tiny, Model: tinyModel.Canonical(),
 		Seed: 5, Epochs: 2, Batch: 3, LocalBatch: 3, Replicas: 2, StepsPerEpoch: 4, Steps: 8, RoundSteps: 3,
-		Local: job.Adam{LearningRate: 0.01, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-7},
+		Local: job.Optimizer{Kind: nn.KindAdam, LearningRate: 0.01, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-7},
 		Outer: job.Nesterov{LearningRate: 0.7, Momentum: 0.9},
 	}
 }

@@ -58,15 +58,15 @@ func (w *Worker) infer(ctx context.Context, task job.Task) (result job.TaskResul
 		return result, fmt.Errorf("%w: piece %d, test shards %d to %d of %d, batch %d",
 			errTask, task.Piece, task.ShardFrom, task.ShardTo, d.Shards(job.TestPart), task.Batch)
 	}
-	instance, arena, err := w.loadModel(ctx, task.Model, d, task.Batch)
+	m, err := w.loadModel(ctx, task.Model, d, testStream(d, task.ShardFrom, task.Batch))
 	if err != nil {
 		return result, err
 	}
-	defer func() { err = errors.Join(err, arena.Close()) }()
+	defer func() { err = errors.Join(err, m.arena.Close()) }()
 
 	found := counts{Confusion: newConfusion(d.Classes)}
 	for index := task.ShardFrom; index < task.ShardTo; index++ {
-		loss, err := w.inferShard(ctx, instance, d, index, task.Batch, &found)
+		loss, err := w.inferShard(ctx, m, d, index, task.Batch, &found)
 		if err != nil {
 			return result, err
 		}
@@ -85,25 +85,36 @@ func (w *Worker) infer(ctx context.Context, task job.Task) (result job.TaskResul
 	return result, err
 }
 
-func (w *Worker) inferShard(ctx context.Context, instance *nn.Instance, d job.Dataset, index, batch int, found *counts) (loss float64, err error) {
+// testStream reads one shard of the test part. No other shard is larger than
+// the first of a range.
+func testStream(d job.Dataset, index, batch int) shard.StreamSpec {
 	records := min(d.ShardRecords, d.Test-index*d.ShardRecords)
-	stream, err := shard.NewStream(shard.StreamSpec{
+	return shard.StreamSpec{
 		Pieces:        []shard.Piece{{Shard: index, From: 0, To: records}},
 		RecordBytes:   int(d.RecordBytes()),
 		InOrder:       true,
 		Batch:         batch,
 		StepsPerEpoch: (records + batch - 1) / batch,
-	})
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", errTask, err)
 	}
+}
+
+// inferShard runs the model over one shard. All shards of a task are read into
+// the same memory, each by a stream of its own, so that no batch has records of
+// two: then the loss of a shard does not depend on its neighbours.
+func (w *Worker) inferShard(ctx context.Context, m loaded, d job.Dataset, index, batch int, found *counts) (loss float64, err error) {
+	spec := testStream(d, index, batch)
+	stream, err := shard.NewStreamIn(m.memory, spec)
+	if err != nil {
+		return 0, err
+	}
+	records := spec.Pieces[0].Len()
 	load := w.loader(d, job.TestPart)
 	for done := 0; done < records; {
 		b, err := stream.Next(ctx, load)
 		if err != nil {
 			return 0, err
 		}
-		sum, predicted, err := instance.Evaluate(b.Pixels, b.Labels, d.Scale)
+		sum, predicted, err := m.instance.Evaluate(b.Pixels, b.Labels, d.Scale)
 		if err != nil {
 			return 0, fmt.Errorf("evaluate %s shard %d: %w", d.Name, index, err)
 		}
@@ -117,50 +128,61 @@ func (w *Worker) inferShard(ctx context.Context, instance *nn.Instance, d job.Da
 	return loss, nil
 }
 
-// loadModel reads a model file into an instance for inference. The caller
-// closes the arena.
-func (w *Worker) loadModel(ctx context.Context, key string, d job.Dataset, batch int) (_ *nn.Instance, arena *nn.Arena, err error) {
+// loaded is a model in an arena that has room for streams.
+type loaded struct {
+	instance *nn.Instance
+	memory   []byte // for streams
+	arena    *nn.Arena
+}
+
+// loadModel reads a model file into an instance for inference on what streams
+// like stream read. The caller closes the arena.
+func (w *Worker) loadModel(ctx context.Context, key string, d job.Dataset, stream shard.StreamSpec) (m loaded, err error) {
 	object, err := w.store.Get(ctx, key)
 	if err != nil {
-		return nil, nil, err
+		return m, err
 	}
-	defer func() { err = errors.Join(err, object.Close()) }()
+	defer func() {
+		if closed := object.Close(); closed != nil {
+			err = errors.Join(err, closed)
+			if m.arena != nil {
+				err = errors.Join(err, m.arena.Close())
+			}
+		}
+	}()
 	reader, err := safetensors.NewReader(object)
 	if err != nil {
-		return nil, nil, fmt.Errorf("model %s: %w", key, err)
+		return m, fmt.Errorf("model %s: %w", key, err)
 	}
 	header := reader.Header()
 	spec, err := nn.ParseSpec([]byte(header.Metadata[metaModel]))
 	if err != nil {
-		return nil, nil, fmt.Errorf("model %s: metadata %s: %w", key, metaModel, err)
+		return m, fmt.Errorf("%w: model %s: metadata %s: %w", errObject, key, metaModel, err)
 	}
 	if in := spec.Input; in.H != d.Height || in.W != d.Width || in.C != d.Channels || spec.Classes != d.Classes {
-		return nil, nil, fmt.Errorf("%w: model %s takes %v and knows %d classes; %s has %dx%dx%d and %d",
+		return m, fmt.Errorf("%w: model %s takes %v and knows %d classes; %s has %dx%dx%d and %d",
 			errTask, key, in, spec.Classes, d.Name, d.Height, d.Width, d.Channels, d.Classes)
 	}
-	params := spec.Params()
-	if err := checkTensors(header.Tensors, params, ""); err != nil {
-		return nil, nil, fmt.Errorf("model %s: %w", key, err)
+	groups := []group{{"", spec.Params()}}
+	if err := checkTensors(header.Tensors, groups); err != nil {
+		return m, fmt.Errorf("model %s: %w", key, err)
 	}
-	program, err := nn.Compile(spec, nn.Config{Batch: batch})
+	program, err := nn.Compile(spec, nn.Config{Batch: stream.Batch})
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", errTask, err)
+		return m, fmt.Errorf("%w: %w", errTask, err)
 	}
-	arena, err = nn.NewArena(int(program.Sizes().Total))
+	m.arena, m.instance, m.memory, err = w.bind(program, stream, 0)
 	if err != nil {
-		return nil, nil, err
+		return loaded{}, err
 	}
-	instance, err := program.Bind(arena.Bytes(), w.cfg.Kernels)
-	if err == nil {
-		s := state{key: key, reader: reader, params: params}
-		if err = s.readGroup(instance.Weights()); err == nil {
-			err = s.finish()
-		}
+	s := state{key: key, reader: reader, groups: groups}
+	if err = s.readGroup(m.instance.Weights()); err == nil {
+		err = s.finish()
 	}
 	if err != nil {
-		return nil, nil, errors.Join(err, arena.Close())
+		return loaded{}, errors.Join(err, m.arena.Close())
 	}
-	return instance, arena, nil
+	return m, nil
 }
 
 // evaluate merges what the infer tasks counted.
@@ -178,14 +200,14 @@ func (w *Worker) evaluate(ctx context.Context, task job.Task) (job.TaskResult, e
 		}
 		var c counts
 		if err := json.Unmarshal(raw, &c); err != nil {
-			return job.TaskResult{}, fmt.Errorf("counts %s: %w", key, err)
+			return job.TaskResult{}, fmt.Errorf("%w: counts %s: %w", errObject, key, err)
 		}
 		if len(c.Confusion) != classes {
-			return job.TaskResult{}, fmt.Errorf("counts %s: %d classes; want %d", key, len(c.Confusion), classes)
+			return job.TaskResult{}, fmt.Errorf("%w: counts %s: %d classes; want %d", errObject, key, len(c.Confusion), classes)
 		}
 		for i, row := range c.Confusion {
 			if len(row) != classes {
-				return job.TaskResult{}, fmt.Errorf("counts %s: class %d has %d columns; want %d", key, i, len(row), classes)
+				return job.TaskResult{}, fmt.Errorf("%w: counts %s: class %d has %d columns; want %d", errObject, key, i, len(row), classes)
 			}
 			for j, count := range row {
 				result.Confusion[i][j] += count
@@ -198,8 +220,8 @@ func (w *Worker) evaluate(ctx context.Context, task job.Task) (job.TaskResult, e
 		w.cfg.Collect()
 	}
 	if result.Records != task.Dataset.Test {
-		return job.TaskResult{}, fmt.Errorf("evaluate %s: %d records were counted; the test part has %d",
-			task.Dataset.Name, result.Records, task.Dataset.Test)
+		return job.TaskResult{}, fmt.Errorf("%w: evaluate %s: %d records were counted; the test part has %d",
+			errObject, task.Dataset.Name, result.Records, task.Dataset.Test)
 	}
 	return result, nil
 }

@@ -5,7 +5,9 @@
 package worker_test
 
 import (
+	"cmp"
 	"context"
+	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -31,7 +33,7 @@ const (
 // much less.
 func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "disdel-worker")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "disdel/cmd/disdel-worker")
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "disdel/cmd/disdel-worker")
 	build.Env = append(build.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the worker: %v\n%s", err, out)
@@ -40,6 +42,10 @@ func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
 		name, enforcement string
 		spec              job.Spec
 	}{
+		{"shards, mlp", "", job.Spec{Dataset: madeUp, Model: "mlp", Replicas: 1, Containers: 1, Epochs: 1, Rounds: 3}},
+		{"shards, cnn", "", job.Spec{Dataset: madeUp, Model: "cnn", Replicas: 1, Containers: 1, Epochs: 1, Rounds: 2}},
+		{"shards, more replicas than containers", "", job.Spec{Dataset: madeUp, Model: "mlp", Replicas: 3, Containers: 1, Epochs: 1}},
+		{"a batch larger than the data", "", job.Spec{Replicas: 1, Batch: 4096, Epochs: 2}},
 		{"many rounds", "", job.Spec{Replicas: 2, Rounds: 40, Epochs: 2}},
 		{"many rounds, watched", process.Watched, job.Spec{Replicas: 2, Rounds: 40, Epochs: 2}},
 		{"mlp", "", job.Spec{Model: "mlp", Epochs: 1}},
@@ -49,7 +55,7 @@ func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
 		{"many replicas in one container", process.Watched, job.Spec{Replicas: 60, Containers: 1, LocalBatch: 8, Epochs: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			record := trainDigits(t, program, c.enforcement, c.spec)
+			record := train(t, program, c.enforcement, c.spec)
 			least, most := map[job.Role]job.Bytes{}, map[job.Role]job.Bytes{}
 			for i, a := range record.Actions {
 				slack := a.Predicted - a.Peak
@@ -73,11 +79,12 @@ func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
 	}
 }
 
-// trainDigits runs a training job with everything real.
-func trainDigits(t *testing.T, program, enforcement string, spec job.Spec) job.Record {
+// train runs a training job with everything real, on digits unless the spec says
+// otherwise.
+func train(t *testing.T, program, enforcement string, spec job.Spec) job.Record {
 	t.Helper()
 	ctx := t.Context()
-	spec.Kind, spec.Dataset, spec.Seed = job.Train, "digits", 1
+	spec.Kind, spec.Dataset, spec.Seed = job.Train, cmp.Or(spec.Dataset, "digits"), 1
 	spec = spec.WithDefaults()
 	st, err := dir.Open(ctx, filepath.Join(t.TempDir(), "store"))
 	if err != nil {
@@ -99,7 +106,7 @@ func trainDigits(t *testing.T, program, enforcement string, spec job.Spec) job.R
 	}()
 	record, err := control.Run(ctx, control.Config{
 		Platform: platform, Store: st, Init: map[string]string{worker.StoreEnv: st.URL()},
-	}, control.Created{Job: "memory", Spec: spec, Dataset: stageDigits(t, ctx, st)})
+	}, control.Created{Job: "memory", Spec: spec, Dataset: stage(t, ctx, st, spec.Dataset)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,11 +116,36 @@ func trainDigits(t *testing.T, program, enforcement string, spec job.Spec) job.R
 	return record
 }
 
-func stageDigits(t *testing.T, ctx context.Context, st *dir.Store) job.Dataset {
+// madeUp names a data set of several shards in both parts.
+const madeUp = "made-up"
+
+func makeUp() *data.Set {
+	info := data.Info{
+		Name: madeUp, Title: madeUp, H: 28, W: 28, C: 1, Classes: 10, Train: 3000, Test: 9000, Scale: 1.0 / 255,
+		ClassNames: []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"},
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	split := func(records int) (s data.Split) {
+		for range records {
+			s.Labels = append(s.Labels, uint16(random.IntN(info.Classes)))
+		}
+		s.Pixels = make([]byte, records*info.RecordBytes())
+		for i := range s.Pixels {
+			s.Pixels[i] = byte(random.Uint32())
+		}
+		return s
+	}
+	return &data.Set{Info: info, Train: split(info.Train), Test: split(info.Test)}
+}
+
+func stage(t *testing.T, ctx context.Context, st *dir.Store, name string) job.Dataset {
 	t.Helper()
-	set, err := data.Load(ctx, "digits")
-	if err != nil {
-		t.Fatal(err)
+	set := makeUp()
+	if name != madeUp {
+		var err error
+		if set, err = data.Open(ctx, name, data.Options{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	i := set.Info
 	d := job.Dataset{

@@ -67,15 +67,9 @@ func (w *Worker) probe(ctx context.Context, task job.Task) (result job.TaskResul
 	if err != nil {
 		return result, err
 	}
-	spec, err := probeModel()
-	if err != nil {
+	if p.Held, err = rehearsalBytes(); err != nil {
 		return result, err
 	}
-	program, err := probeProgram(spec)
-	if err != nil {
-		return result, err
-	}
-	p.Held = job.Bytes(program.Sizes().Total).CeilTo(pageBytes) + job.Bytes(spec.ParamCount()*averageBytes).CeilTo(pageBytes)
 	p.Package = peak - p.Held
 	result.Probe = &p
 	return result, nil
@@ -138,7 +132,7 @@ func (w *Worker) measureSteps(ctx context.Context) (flops float64, err error) {
 			return 0, err
 		}
 		steps++
-		if _, err := instance.Step(pixels, labels, probeData.Scale, steps); err != nil {
+		if _, err := instance.Step(nn.StepInput{Pixels: pixels, Labels: labels, Scale: probeData.Scale, Step: steps}); err != nil {
 			return 0, fmt.Errorf("probe: %w", err)
 		}
 	}
@@ -179,6 +173,38 @@ func probeKey(id job.ID) string {
 	return job.Keys{Job: id}.Scratch() + "probe/" + strings.ToLower(rand.Text()) + "/"
 }
 
+// rehearsalPlan is that of the job which is rehearsed.
+func rehearsalPlan(kernels string) (job.Numerics, error) {
+	spec, err := probeModel()
+	return job.Numerics{
+		Version: job.NumericsVersion, KernelSet: kernels, Dataset: probeData, Model: spec.Canonical(),
+		Seed: job.DefaultSeed, Epochs: 1, Batch: probeBatch, LocalBatch: probeBatch, Replicas: 2,
+		StepsPerEpoch: 4, Steps: 4, RoundSteps: 2,
+		Local: job.Optimizer(nn.Adam(job.DefaultLearningRate)),
+		Outer: job.Nesterov{LearningRate: 0.7, Momentum: 0.9},
+	}, err
+}
+
+// rehearsalBytes is what the largest task of a rehearsal takes for its model and
+// its records: one that trains and averages.
+func rehearsalBytes() (job.Bytes, error) {
+	spec, err := probeModel()
+	if err != nil {
+		return 0, err
+	}
+	program, err := probeProgram(spec)
+	if err != nil {
+		return 0, err
+	}
+	n, err := rehearsalPlan("")
+	if err != nil {
+		return 0, err
+	}
+	t := training{plan: n, optimizer: nn.Optimizer(n.Local)}
+	model := max(program.Sizes().Total, int64(averageBytes(t.optimizer, spec.ParamCount())))
+	return job.Bytes(model + t.stream(0).Bytes()).CeilTo(pageBytes), nil
+}
+
 // rehearse carries out a whole job of two replicas and two rounds on made-up
 // data, and removes what it left in the store.
 func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
@@ -187,17 +213,9 @@ func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
 	w = &Worker{cfg: w.cfg, store: own}
 	const rehearsal = job.ID("rehearsal")
 	d := probeData
-	spec, err := probeModel()
+	n, err := rehearsalPlan(w.cfg.Kernels.Name)
 	if err != nil {
 		return err
-	}
-	adam := nn.Adam(job.DefaultLearningRate)
-	n := job.Numerics{
-		Version: job.NumericsVersion, KernelSet: w.cfg.Kernels.Name, Dataset: d, Model: spec.Canonical(),
-		Seed: job.DefaultSeed, Epochs: 1, Batch: probeBatch, LocalBatch: probeBatch, Replicas: 2,
-		StepsPerEpoch: 4, Steps: 4, RoundSteps: 2,
-		Local: job.Adam{LearningRate: adam.LearningRate, Beta1: adam.Beta1, Beta2: adam.Beta2, Epsilon: adam.Epsilon},
-		Outer: job.Nesterov{LearningRate: 0.7, Momentum: 0.9},
 	}
 	digest, err := n.Digest()
 	if err != nil {
@@ -279,17 +297,12 @@ func takeTime(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// Version is the version of this program: that of its module, or of the commit
-// it was built from.
+// Version is the version of this program's module; that of a build from a
+// checkout names the commit.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return info.Main.Version + "+" + s.Value[:min(12, len(s.Value))]
-		}
 	}
 	return info.Main.Version
 }

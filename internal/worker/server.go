@@ -9,14 +9,18 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 
+	"disdel/internal/data/shard"
 	"disdel/internal/job"
 	"disdel/internal/nn"
 	"disdel/internal/nn/kernel"
+	"disdel/internal/nn/safetensors"
 	"disdel/internal/store"
 	"disdel/internal/store/dir"
+	"disdel/internal/store/redis"
 )
 
 // StoreEnv names the init-only parameter with the store's URL.
@@ -49,6 +53,7 @@ type Worker struct {
 	cfg Config
 
 	mu    sync.Mutex // held during a call
+	url   string     // of the store, once initialised
 	store store.Store
 }
 
@@ -74,14 +79,26 @@ func New(cfg Config) *Worker {
 
 // OpenStore opens a store of a kind that workers can reach.
 func OpenStore(ctx context.Context, url string) (store.Store, error) {
-	scheme, path, err := store.ParseURL(url)
+	scheme, location, err := store.ParseURL(url)
 	if err != nil {
 		return nil, err
 	}
-	if scheme != store.SchemeDir {
-		return nil, fmt.Errorf("store %s: this worker knows dir:// only", url)
+	switch scheme {
+	case store.SchemeDir:
+		return dir.Open(ctx, location)
+	case store.SchemeRedis, store.SchemeRedisTLS:
+		address, err := redis.ParseAddress(location)
+		if err != nil {
+			return nil, err
+		}
+		s, err := redis.Open(ctx, address)
+		if err != nil {
+			return nil, err
+		}
+		return store.WithRetry(s, store.RetryPolicy{}), nil
+	default:
+		return nil, fmt.Errorf("store: this worker does not know %s://", scheme)
 	}
-	return dir.Open(ctx, path)
 }
 
 // Close releases the store.
@@ -115,7 +132,7 @@ type runRequest struct {
 func (w *Worker) handleInit(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.store != nil {
+	if w.url != "" {
 		w.refuse(rw, http.StatusForbidden, "Cannot initialize the action more than once.")
 		return
 	}
@@ -129,19 +146,30 @@ func (w *Worker) handleInit(rw http.ResponseWriter, r *http.Request) {
 		w.refuse(rw, http.StatusBadRequest, "init: parameter "+StoreEnv+" is missing")
 		return
 	}
-	opened, err := w.cfg.Open(r.Context(), url)
-	if err != nil {
+	// Platforms take a failed initialisation for the program's fault and do not
+	// repeat it. A store that may answer later is therefore opened again by the
+	// first call, whose failure says why.
+	if err := w.open(r.Context(), url); err != nil && reasonOf(err) != job.StoreFailed {
 		w.refuse(rw, http.StatusBadGateway, "init: "+err.Error())
 		return
 	}
-	w.store = opened
+	w.url = url
 	w.answer(rw, http.StatusOK, map[string]bool{"ok": true})
+}
+
+func (w *Worker) open(ctx context.Context, url string) error {
+	opened, err := w.cfg.Open(ctx, url)
+	if err != nil {
+		return err
+	}
+	w.store = opened
+	return nil
 }
 
 func (w *Worker) handleRun(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.store == nil {
+	if w.url == "" {
 		w.refuse(rw, http.StatusForbidden, "The action has not been initialized.")
 		return
 	}
@@ -155,13 +183,22 @@ func (w *Worker) handleRun(rw http.ResponseWriter, r *http.Request) {
 		w.answer(rw, http.StatusOK, job.TaskResult{Error: "parameters: " + err.Error(), Reason: job.BadTask})
 		return
 	}
-	result, err := w.Do(r.Context(), task)
+	var result job.TaskResult
+	var err error
+	if w.store == nil {
+		err = w.open(r.Context(), w.url)
+	}
+	if err == nil {
+		result, err = w.Do(r.Context(), task)
+	}
 	if err != nil {
 		// Half a result would only mislead.
 		result = job.TaskResult{Error: err.Error(), Reason: reasonOf(err)}
 	}
-	if idler, ok := w.store.(store.Idler); ok {
-		idler.Idle()
+	if w.store != nil {
+		if idler, ok := store.As[store.Idler](w.store); ok {
+			idler.Idle()
+		}
 	}
 	w.answer(rw, http.StatusOK, result)
 	// While the platform reads the answer: what one call left on the heap must
@@ -171,8 +208,13 @@ func (w *Worker) handleRun(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// errTask is wrapped by errors about tasks that make no sense to this worker.
-var errTask = errors.New("bad task")
+var (
+	// errTask is wrapped by errors about tasks that make no sense to this worker.
+	errTask = errors.New("bad task")
+	// errObject is wrapped by errors about objects that are whole but not what
+	// their keys say.
+	errObject = errors.New("bad object")
+)
 
 // Do carries out one task on the opened store. An error says which object or
 // step it is about.
@@ -196,14 +238,23 @@ func (w *Worker) Do(ctx context.Context, task job.Task) (job.TaskResult, error) 
 	}
 }
 
+// reasonOf classifies an error. What may pass comes before what is corrupt: an
+// object whose reading was interrupted may look cut off.
 func reasonOf(err error) job.Reason {
+	is := func(targets ...error) bool {
+		return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+	}
 	switch {
-	case errors.Is(err, errTask):
+	case is(errTask):
 		return job.BadTask
-	case errors.Is(err, nn.ErrNonFinite):
+	case is(nn.ErrNonFinite):
 		return job.NonFinite
-	default:
+	case is(store.ErrUnavailable, store.ErrNotFound, context.Canceled, context.DeadlineExceeded):
 		return job.StoreFailed
+	case is(store.ErrCorrupt, shard.ErrFormat, safetensors.ErrFormat, errObject):
+		return job.Corrupt
+	default:
+		return job.Internal
 	}
 }
 

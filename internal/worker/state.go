@@ -16,14 +16,41 @@ import (
 	"disdel/internal/nn/safetensors"
 )
 
-// A state file holds the model's tensors group by group: weights, Adam's first
-// moments, Adam's second moments, and in global states the outer optimizer's
-// momentum.
+// A state file holds tensors group by group: the model's, the first and the
+// second moments of the local optimizer as far as it has any, and in global
+// states the outer optimizer's momentum. Moments and momentum belong to what is
+// learned, so the model's own state has none.
 const (
-	prefixM     = "adam_m."
-	prefixV     = "adam_v."
+	prefixM     = "m."
+	prefixV     = "v."
 	prefixOuter = "outer."
 )
+
+// group describes one group of a state file: tensors of a flat vector, their
+// names after a prefix.
+type group struct {
+	prefix string
+	params []nn.Param
+}
+
+// groups are those of a replica's state.
+func (t *training) groups() []group {
+	learned := nn.Learned(t.params)
+	all := []group{{"", t.params}, {prefixM, learned}, {prefixV, learned}}
+	return all[:1+t.optimizer.Moments()]
+}
+
+// outer is the group that a global state has after those of a replica's.
+func (t *training) outer() group { return group{prefixOuter, nn.Learned(t.params)} }
+
+// tensors are the group's tensors in a flat vector.
+func (g group) tensors(flat []float32) []safetensors.Tensor {
+	out := make([]safetensors.Tensor, len(g.params))
+	for i, p := range g.params {
+		out[i] = safetensors.Tensor{Name: g.prefix + p.Name, Shape: p.Shape, Data: flat[p.Offset : p.Offset+p.Len]}
+	}
+	return out
+}
 
 // Metadata keys of the project's safetensors files.
 const (
@@ -42,8 +69,11 @@ type training struct {
 	digest string
 	model  nn.Spec
 	params []nn.Param
-	count  int // of parameters
-	keys   job.Keys
+	// count and learned are values of the flat vector, and those that are
+	// learned, the first.
+	count, learned int
+	optimizer      nn.Optimizer
+	keys           job.Keys
 }
 
 func (w *Worker) training(ctx context.Context, task job.Task) (*training, error) {
@@ -82,7 +112,14 @@ func (w *Worker) training(ctx context.Context, task job.Task) (*training, error)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errTask, err)
 	}
-	return &training{plan: plan, digest: digest, model: model, params: model.Params(), count: model.ParamCount(), keys: keys}, nil
+	optimizer := nn.Optimizer(plan.Local)
+	if err := optimizer.Validate(); err != nil {
+		return nil, fmt.Errorf("%w: %w", errTask, err)
+	}
+	return &training{
+		plan: plan, digest: digest, model: model, params: model.Params(), count: model.ParamCount(),
+		learned: model.LearnedCount(), optimizer: optimizer, keys: keys,
+	}, nil
 }
 
 func (w *Worker) readAll(ctx context.Context, key string, limit int64) (data []byte, err error) {
@@ -96,18 +133,9 @@ func (w *Worker) readAll(ctx context.Context, key string, limit int64) (data []b
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("get %s: more than %d bytes", key, limit)
+		return nil, fmt.Errorf("%w: get %s: more than %d bytes", errObject, key, limit)
 	}
 	return data, nil
-}
-
-// tensors describes one group of a state file over a flat vector.
-func tensors(params []nn.Param, prefix string, flat []float32) []safetensors.Tensor {
-	out := make([]safetensors.Tensor, len(params))
-	for i, p := range params {
-		out[i] = safetensors.Tensor{Name: prefix + p.Name, Shape: p.Shape, Data: flat[p.Offset : p.Offset+p.Len]}
-	}
-	return out
 }
 
 func (t *training) stateMeta(step int) map[string]string {
@@ -129,12 +157,12 @@ type state struct {
 	key    string
 	close  func() error
 	reader *safetensors.Reader
-	params []nn.Param
+	groups []group // those that readGroup has not read
 }
 
 // openState opens a state and checks that it belongs to the plan and the step
-// and has the tensors of the model in their order, for each prefix in turn.
-func (w *Worker) openState(ctx context.Context, t *training, key string, step int, prefixes ...string) (_ *state, err error) {
+// and has the tensors of the groups in their order.
+func (w *Worker) openState(ctx context.Context, t *training, key string, step int, groups []group) (_ *state, err error) {
 	object, err := w.store.Get(ctx, key)
 	if err != nil {
 		return nil, err
@@ -150,35 +178,42 @@ func (w *Worker) openState(ctx context.Context, t *training, key string, step in
 	}
 	header := reader.Header()
 	if header.Metadata[metaNumerics] != t.digest || header.Metadata[metaStep] != strconv.Itoa(step) {
-		return nil, fmt.Errorf("state %s: belongs to plan %.12s step %s; want plan %.12s step %d",
-			key, header.Metadata[metaNumerics], header.Metadata[metaStep], t.digest, step)
+		return nil, fmt.Errorf("%w: state %s: belongs to plan %.12s step %s; want plan %.12s step %d",
+			errObject, key, header.Metadata[metaNumerics], header.Metadata[metaStep], t.digest, step)
 	}
-	if err := checkTensors(header.Tensors, t.params, prefixes...); err != nil {
+	if err := checkTensors(header.Tensors, groups); err != nil {
 		return nil, fmt.Errorf("state %s: %w", key, err)
 	}
-	return &state{key: key, close: object.Close, reader: reader, params: t.params}, nil
+	return &state{key: key, close: object.Close, reader: reader, groups: groups}, nil
 }
 
-func checkTensors(have []safetensors.Info, params []nn.Param, prefixes ...string) error {
-	if len(have) != len(params)*len(prefixes) {
-		return fmt.Errorf("%d tensors; want %d: %w", len(have), len(params)*len(prefixes), safetensors.ErrFormat)
-	}
-	for g, prefix := range prefixes {
-		for i, p := range params {
-			if info := have[g*len(params)+i]; info.Name != prefix+p.Name || info.Len != p.Len {
-				return fmt.Errorf("tensor %d is %s with %d values; want %s with %d: %w",
-					g*len(params)+i, info.Name, info.Len, prefix+p.Name, p.Len, safetensors.ErrFormat)
+func checkTensors(have []safetensors.Info, groups []group) error {
+	i := 0
+	for _, g := range groups {
+		for _, p := range g.params {
+			if i == len(have) {
+				return fmt.Errorf("only %d tensors; want %s%s next: %w", i, g.prefix, p.Name, safetensors.ErrFormat)
 			}
+			if info := have[i]; info.Name != g.prefix+p.Name || info.Len != p.Len {
+				return fmt.Errorf("tensor %d is %s with %d values; want %s with %d: %w",
+					i, info.Name, info.Len, g.prefix+p.Name, p.Len, safetensors.ErrFormat)
+			}
+			i++
 		}
+	}
+	if i < len(have) {
+		return fmt.Errorf("%d tensors; want %d: %w", len(have), i, safetensors.ErrFormat)
 	}
 	return nil
 }
 
 // readGroup reads the next group of tensors into a flat vector.
 func (s *state) readGroup(flat []float32) error {
-	for _, p := range s.params {
+	g := s.groups[0]
+	s.groups = s.groups[1:]
+	for _, p := range g.params {
 		if err := s.reader.ReadNext(flat[p.Offset : p.Offset+p.Len]); err != nil {
-			return fmt.Errorf("%s: %s: %w", s.key, p.Name, err)
+			return fmt.Errorf("%s: %s%s: %w", s.key, g.prefix, p.Name, err)
 		}
 	}
 	return nil
@@ -186,9 +221,11 @@ func (s *state) readGroup(flat []float32) error {
 
 // skipGroup passes over the next group of tensors.
 func (s *state) skipGroup() error {
-	for _, p := range s.params {
+	g := s.groups[0]
+	s.groups = s.groups[1:]
+	for _, p := range g.params {
 		if err := s.reader.Skip(); err != nil {
-			return fmt.Errorf("%s: %s: %w", s.key, p.Name, err)
+			return fmt.Errorf("%s: %s%s: %w", s.key, g.prefix, p.Name, err)
 		}
 	}
 	return nil

@@ -6,14 +6,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"disdel/internal/data/shard"
 	"disdel/internal/job"
 	"disdel/internal/nn"
-	"disdel/internal/store"
+	"disdel/internal/nn/safetensors"
 )
+
+// learner is one replica in one training invocation.
+type learner struct {
+	w    *Worker
+	t    *training
+	task job.Task
+
+	// memory is the program's, in which the learner may also average.
+	memory   []byte
+	instance *nn.Instance
+	stream   *shard.Stream
+
+	loop   slice
+	stored int // the step of the newest state that is in the store
+	result job.TaskResult
+}
 
 // train takes a replica's steps From to To and stores the state it reached. With
 // Meet it may go through several rounds: it meets the others at the end of each.
@@ -22,111 +37,142 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 	if err != nil {
 		return result, err
 	}
-	n := t.plan
-	if task.Replica < 0 || task.Replica >= n.Replicas || task.From < 0 || task.To <= task.From || task.To > n.Steps {
-		return result, fmt.Errorf("%w: replica %d, steps %d to %d; the plan has %d replicas and %d steps",
-			errTask, task.Replica, task.From, task.To, n.Replicas, n.Steps)
+	if err := checkTrain(t.plan, task); err != nil {
+		return result, err
 	}
-	atRoundEnd := task.To%n.RoundSteps == 0 || task.To == n.Steps
-	if task.Meet && (task.Budget <= 0 || !atRoundEnd) || !task.Meet && task.To > n.RoundEnd(task.From/n.RoundSteps) {
-		return result, fmt.Errorf("%w: steps %d to %d, meeting others %v, budget %v: several rounds take meetings, and meetings a budget and an end of a round",
-			errTask, task.From, task.To, task.Meet, task.Budget)
-	}
-	optimizer := nn.Adam(n.Local.LearningRate)
-	optimizer.Beta1, optimizer.Beta2, optimizer.Epsilon = n.Local.Beta1, n.Local.Beta2, n.Local.Epsilon
-	program, err := nn.Compile(t.model, nn.Config{Batch: n.LocalBatch, Train: true, Optimizer: optimizer})
+	spec := t.stream(task.Replica)
+	program, err := nn.Compile(t.model, nn.Config{Batch: spec.Batch, Train: true, Optimizer: t.optimizer})
 	if err != nil {
 		return result, fmt.Errorf("%w: %w", errTask, err)
 	}
-	arena, err := nn.NewArena(int(program.Sizes().Total))
+	least := 0
+	if task.Meet {
+		least = averageBytes(t.optimizer, t.count)
+	}
+	arena, instance, memory, err := w.bind(program, spec, least)
 	if err != nil {
 		return result, err
 	}
 	defer func() { err = errors.Join(err, arena.Close()) }()
+	stream, err := shard.NewStreamIn(memory, spec)
+	if err != nil {
+		return result, err
+	}
+	l := &learner{w: w, t: t, task: task, memory: arena.Bytes(), instance: instance, stream: stream, stored: -1}
+	if err := l.run(ctx); err != nil {
+		return result, err
+	}
+	return l.result, nil
+}
+
+func checkTrain(n job.Numerics, task job.Task) error {
+	if task.Replica < 0 || task.Replica >= n.Replicas || task.From < 0 || task.To <= task.From || task.To > n.Steps {
+		return fmt.Errorf("%w: replica %d, steps %d to %d; the plan has %d replicas and %d steps",
+			errTask, task.Replica, task.From, task.To, n.Replicas, n.Steps)
+	}
+	roundEnd := n.RoundEnd(task.From / n.RoundSteps)
+	switch {
+	case !task.Meet && task.To > roundEnd:
+		return fmt.Errorf("%w: replica %d, steps %d to %d without meeting the others; this round ends at step %d",
+			errTask, task.Replica, task.From, task.To, roundEnd)
+	case task.Meet && (task.Budget <= 0 || !atRoundEnd(n, task.To)):
+		return fmt.Errorf("%w: replica %d, steps %d to %d in %v, meeting the others: that takes time, and a round's end",
+			errTask, task.Replica, task.From, task.To, task.Budget)
+	}
+	return nil
+}
+
+func atRoundEnd(n job.Numerics, step int) bool { return step%n.RoundSteps == 0 || step == n.Steps }
+
+func (l *learner) run(ctx context.Context) error {
+	began := time.Now()
+	from, arrived, err := l.join(ctx)
+	if err != nil || from < 0 {
+		return err
+	}
+	l.loop = newSlice(from, l.task.To, l.task.Budget, began)
+	if err := l.stream.Seek(from); err != nil {
+		return fmt.Errorf("%w: %w", errTask, err)
+	}
+	if arrived {
+		l.stored = from
+		if met, err := l.meet(ctx); err != nil || !met {
+			return err
+		}
+	}
+	return l.steps(ctx)
+}
+
+// stream says what a replica reads. No batch has more records than the largest
+// replica, and what is compiled for more would take memory for nothing: a larger
+// local batch divides an epoch into one step just as this one does.
+func (t *training) stream(replica int) shard.StreamSpec {
+	n := t.plan
+	largest := max(1, (n.Dataset.Train-1)/n.Replicas+1)
+	return shard.StreamSpec{
+		Pieces:        shard.Pieces(n.Dataset.Train, n.Dataset.ShardRecords, n.Replicas, replica),
+		RecordBytes:   int(n.Dataset.RecordBytes()),
+		Seed:          n.Seed,
+		Replica:       replica,
+		Batch:         min(n.LocalBatch, largest),
+		StepsPerEpoch: n.StepsPerEpoch,
+	}
+}
+
+// streamAlignment is that of a stream's memory after the program's.
+const streamAlignment = 64
+
+// bind makes an instance in an arena that also has room for streams like spec,
+// which may follow each other there. What is before them has least bytes at
+// least. The caller closes the arena.
+func (w *Worker) bind(program *nn.Program, spec shard.StreamSpec, least int) (*nn.Arena, *nn.Instance, []byte, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, nil, nil, fmt.Errorf("%w: %w", errTask, err)
+	}
+	at := (max(program.Sizes().Total, int64(least)) + streamAlignment - 1) / streamAlignment * streamAlignment
+	arena, err := nn.NewArena(int(at + spec.Bytes()))
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	instance, err := program.Bind(arena.Bytes(), w.cfg.Kernels)
 	if err != nil {
-		return result, err
+		return nil, nil, nil, errors.Join(err, arena.Close())
 	}
-	began := time.Now()
-	if !task.Meet {
-		if err := w.readState(ctx, t, task.Replica, task.From, instance); err != nil {
-			return result, err
-		}
-		return w.steps(ctx, t, task, newSlice(task.From, task.To, task.Budget, began), instance, result)
-	}
-	from, arrived, err := w.join(ctx, t, task, instance)
-	if err != nil {
-		return result, err
-	}
-	result.Round = from / n.RoundSteps
-	loop := newSlice(from, task.To, task.Budget, began)
-	if arrived {
-		result.Round--
-		if met, err := w.meet(ctx, t, task, loop, instance, &result); err != nil || !met {
-			result.Step, result.Reason = from, job.NeedPeer
-			return result, err
-		}
-		loop = loop.met(time.Now())
-	}
-	return w.steps(ctx, t, task, loop, instance, result)
+	return arena, instance, arena.Bytes()[at:], nil
 }
 
-// join brings an instance to where the replica takes part in the rounds again:
-// the newest average after task.From, so that a replica that was lost finds the
-// others where they are, or the state at task.From. arrived says that this is
-// the end of a round which is not averaged yet, where the replica's state waits
-// for the others'.
-func (w *Worker) join(ctx context.Context, t *training, task job.Task, instance *nn.Instance) (from int, arrived bool, err error) {
-	const tries = 3 // averages may be swept between finding and reading one
-	for try := 1; ; try++ {
-		keys, err := w.store.List(ctx, t.keys.States())
-		if err != nil {
-			return 0, false, err
-		}
-		from = -1
-		for _, key := range keys {
-			if at, ok := t.keys.ParseGlobal(key); ok && at >= task.From && at < task.To {
-				from = max(from, at)
-			}
-		}
-		if from < 0 {
-			from = task.From
-			if from > 0 && from%t.plan.RoundSteps == 0 {
-				return from, true, nil
-			}
-		}
-		err = w.readState(ctx, t, task.Replica, from, instance)
-		if err == nil || try == tries || !errors.Is(err, store.ErrNotFound) {
-			return from, false, err
-		}
-	}
+// held returns the vectors of an instance that training.groups describes.
+func held(instance *nn.Instance) [][]float32 {
+	m, v := instance.Moments()
+	all := [][]float32{instance.Weights(), m, v}
+	return all[:1+instance.Program().Config().Optimizer.Moments()]
 }
 
-// readState reads the state at a step: the seed's at step 0, the average at the
-// start of a later round, else the replica's own.
-func (w *Worker) readState(ctx context.Context, t *training, replica, step int, instance *nn.Instance) (err error) {
+// read brings the instance to the state at a step: the seed's at step 0, the
+// average at the start of a later round, else the replica's own.
+func (l *learner) read(ctx context.Context, step int) (err error) {
+	t := l.t
 	if step == 0 {
-		instance.Init(t.plan.Seed)
+		l.instance.Init(t.plan.Seed)
 		return nil
 	}
-	prefixes := []string{"", prefixM, prefixV}
-	key := t.keys.Replica(replica, step)
+	groups := t.groups()
+	key := t.keys.Replica(l.task.Replica, step)
 	if step%t.plan.RoundSteps == 0 {
 		key = t.keys.Global(step)
-		prefixes = append(prefixes, prefixOuter)
+		groups = append(groups, t.outer())
 	}
-	s, err := w.openState(ctx, t, key, step, prefixes...)
+	s, err := l.w.openState(ctx, t, key, step, groups)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	m, v := instance.Moments()
-	for _, group := range [][]float32{instance.Weights(), m, v} {
-		if err := s.readGroup(group); err != nil {
+	for _, flat := range held(l.instance) {
+		if err := s.readGroup(flat); err != nil {
 			return err
 		}
 	}
-	for range prefixes[3:] {
+	for len(s.groups) > 0 {
 		if err := s.skipGroup(); err != nil {
 			return err
 		}
@@ -134,78 +180,73 @@ func (w *Worker) readState(ctx context.Context, t *training, replica, step int, 
 	return s.finish()
 }
 
-// steps trains until the slice ends, and meets the other replicas at the ends
-// of rounds.
-func (w *Worker) steps(ctx context.Context, t *training, task job.Task, loop slice, instance *nn.Instance, result job.TaskResult) (_ job.TaskResult, err error) {
-	n := t.plan
-	stream, err := shard.NewStream(shard.StreamSpec{
-		Pieces:        shard.Pieces(n.Dataset.Train, n.Dataset.ShardRecords, n.Replicas, task.Replica),
-		RecordBytes:   int(n.Dataset.RecordBytes()),
-		Seed:          n.Seed,
-		Replica:       task.Replica,
-		Batch:         n.LocalBatch,
-		StepsPerEpoch: n.StepsPerEpoch,
-	})
-	if err != nil {
-		return result, fmt.Errorf("%w: %w", errTask, err)
+// put stores the replica's state after a step.
+func (l *learner) put(ctx context.Context, step int) error {
+	t := l.t
+	var all []safetensors.Tensor
+	for g, flat := range held(l.instance) {
+		all = append(all, t.groups()[g].tensors(flat)...)
 	}
-	if err := stream.Seek(loop.next); err != nil {
-		return result, fmt.Errorf("%w: %w", errTask, err)
+	if err := l.w.putTensors(ctx, t.keys.Replica(l.task.Replica, step), t.stateMeta(step), all); err != nil {
+		return err
 	}
-	load := w.loader(n.Dataset, job.TrainPart)
-	stored := -1 // the step of the newest state that is in the store
-	for loop.decide() == takeStep {
-		if err := ctx.Err(); err != nil {
-			return job.TaskResult{}, err
-		}
-		batch, err := stream.Next(ctx, load)
-		if err != nil {
-			return job.TaskResult{}, err
-		}
-		if batch.Len() > 0 {
-			began := time.Now()
-			loss, err := instance.Step(batch.Pixels, batch.Labels, n.Dataset.Scale, loop.next+1)
-			if err != nil {
-				return job.TaskResult{}, stepError(err, task, loop.next, n)
-			}
-			result.StepTime += time.Since(began)
-			result.LossSum += loss * float64(batch.Len())
-			result.Records += batch.Len()
-		}
-		loop = loop.stepped(time.Now())
-		if !task.Meet || loop.next%n.RoundSteps != 0 && loop.next != n.Steps {
-			continue
-		}
-		stored = loop.next
-		if err := w.putState(ctx, t, task.Replica, stored, instance); err != nil {
-			return job.TaskResult{}, err
-		}
-		met, err := w.meet(ctx, t, task, loop, instance, &result)
-		if err != nil {
-			return job.TaskResult{}, err
-		}
-		if !met {
-			result.Step, result.Reason = loop.next, job.NeedPeer
-			return result, nil
-		}
-		loop = loop.met(time.Now())
-	}
-	result.Step = loop.next
-	if loop.decide() == handOver {
-		result.Reason = job.NeedTime
-	}
-	if stored != result.Step {
-		err = w.putState(ctx, t, task.Replica, result.Step, instance)
-	}
-	return result, err
+	l.stored = step
+	return nil
 }
 
-func (w *Worker) putState(ctx context.Context, t *training, replica, step int, instance *nn.Instance) error {
-	m, v := instance.Moments()
-	return w.putTensors(ctx, t.keys.Replica(replica, step), t.stateMeta(step), slices.Concat(
-		tensors(t.params, "", instance.Weights()),
-		tensors(t.params, prefixM, m),
-		tensors(t.params, prefixV, v)))
+// steps trains until the slice ends, and meets the other replicas at the ends
+// of rounds.
+func (l *learner) steps(ctx context.Context) error {
+	n := l.t.plan
+	load := l.w.loader(n.Dataset, job.TrainPart)
+	for l.loop.decide() == takeStep {
+		if err := l.step(ctx, load); err != nil {
+			return err
+		}
+		if !l.task.Meet || !atRoundEnd(n, l.loop.next) {
+			continue
+		}
+		if err := l.put(ctx, l.loop.next); err != nil {
+			return err
+		}
+		if met, err := l.meet(ctx); err != nil || !met {
+			return err
+		}
+	}
+	l.result.Step = l.loop.next
+	if l.loop.decide() == handOver {
+		l.result.Reason = job.NeedTime
+	}
+	if l.stored == l.result.Step {
+		return nil
+	}
+	return l.put(ctx, l.result.Step)
+}
+
+func (l *learner) step(ctx context.Context, load shard.LoadFunc) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	n := l.t.plan
+	batch, err := l.stream.Next(ctx, load)
+	if err != nil {
+		return err
+	}
+	if batch.Len() > 0 {
+		began := time.Now()
+		loss, err := l.instance.Step(nn.StepInput{
+			Pixels: batch.Pixels, Labels: batch.Labels, Scale: n.Dataset.Scale,
+			Step: l.loop.next + 1, Seed: n.Seed, Replica: l.task.Replica,
+		})
+		if err != nil {
+			return stepError(err, l.task, l.loop.next, n)
+		}
+		l.result.StepTime += time.Since(began)
+		l.result.LossSum += loss * float64(batch.Len())
+		l.result.Records += batch.Len()
+	}
+	l.loop = l.loop.stepped(time.Now())
+	return nil
 }
 
 func stepError(err error, task job.Task, step int, n job.Numerics) error {
@@ -235,6 +276,9 @@ func (w *Worker) loader(d job.Dataset, part job.Part) shard.LoadFunc {
 		if h := reader.Header; h.H != d.Height || h.W != d.Width || h.C != d.Channels || h.Classes != d.Classes {
 			return fmt.Errorf("shard %s: holds %dx%dx%d records of %d classes; want %dx%dx%d and %d: %w",
 				key, h.H, h.W, h.C, h.Classes, d.Height, d.Width, d.Channels, d.Classes, shard.ErrFormat)
+		}
+		if p.To > reader.Header.Records {
+			return fmt.Errorf("shard %s: holds %d records; want %d at least: %w", key, reader.Header.Records, p.To, shard.ErrFormat)
 		}
 		if err := reader.ReadRange(p.From, p.To, window); err != nil {
 			return fmt.Errorf("shard %s: %w", key, err)

@@ -182,9 +182,7 @@ func TestOneReplica_IsSequentialTraining(t *testing.T) {
 	x := newWorld(t, t.Context(), n)
 	x.job(never)
 
-	adam := nn.Adam(n.Local.LearningRate)
-	adam.Beta1, adam.Beta2, adam.Epsilon = n.Local.Beta1, n.Local.Beta2, n.Local.Epsilon
-	program, err := nn.Compile(tinyModel, nn.Config{Batch: n.LocalBatch, Train: true, Optimizer: adam})
+	program, err := nn.Compile(tinyModel, nn.Config{Batch: n.LocalBatch, Train: true, Optimizer: nn.Optimizer(n.Local)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +210,7 @@ func TestOneReplica_IsSequentialTraining(t *testing.T) {
 				ls = append(ls, labels[record])
 			}
 			step++
-			if _, err := instance.Step(px, ls, tiny.Scale, step); err != nil {
+			if _, err := instance.Step(nn.StepInput{Pixels: px, Labels: ls, Scale: tiny.Scale, Step: step}); err != nil {
 				t.Fatal(err)
 			}
 		}

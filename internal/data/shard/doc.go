@@ -48,8 +48,8 @@
 //     exactly once.
 //  3. The batch of a step does not depend on where the stream started, on
 //     failed loads, or on what was read before.
-//  4. A stream allocates what [WindowBytes] and
-//     [BatchBytes] say when it is made, and nothing per batch.
+//  4. A stream takes what [WindowBytes] and [BatchBytes] say when it is made,
+//     from the heap or from memory of the caller's, and nothing per batch.
 //
 // Values are not safe for concurrent use; [Pieces] and [Write] are.
 package shard

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"unsafe"
 )
 
 // Window is the memory that holds the records of one piece, in shard order.
@@ -97,16 +98,21 @@ func (s StreamSpec) Validate() error {
 	return nil
 }
 
-// WindowBytes is exactly what a stream over these pieces allocates to hold one
+// WindowBytes is exactly what a stream over these pieces takes to hold one
 // piece at a time: pixels and labels of the largest piece, its order, and the
-// order of the pieces. A planner predicts a worker's data memory with it.
+// order of the pieces.
 func WindowBytes(pieces []Piece, recordBytes int) int64 {
 	return int64(largest(pieces))*int64(recordBytes+labelBytes+orderBytes) + int64(len(pieces))*orderBytes
 }
 
-// BatchBytes is exactly what a stream allocates for its batch.
+// BatchBytes is exactly what a stream takes for its batch.
 func BatchBytes(batch, recordBytes int) int64 {
 	return int64(batch) * int64(recordBytes+labelBytes)
+}
+
+// Bytes is exactly what a stream over s takes: [WindowBytes] plus [BatchBytes].
+func (s StreamSpec) Bytes() int64 {
+	return WindowBytes(s.Pieces, s.RecordBytes) + BatchBytes(s.Batch, s.RecordBytes)
 }
 
 const orderBytes = 4
@@ -163,24 +169,53 @@ func NewStream(spec StreamSpec) (*Stream, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
-	most := largest(spec.Pieces)
-	return &Stream{
-		spec:        spec,
-		order:       Order{Seed: spec.Seed, Replica: spec.Replica},
-		records:     Records(spec.Pieces),
-		batchPixels: make([]byte, spec.Batch*spec.RecordBytes),
-		batchLabels: make([]uint16, spec.Batch),
-		epoch:       -1,
-		pieceOrder:  make([]uint32, len(spec.Pieces)),
-		window:      NewWindow(most, spec.RecordBytes),
-		loaded:      -1,
-		orderPiece:  -1,
-		recordOrder: make([]uint32, most),
-	}, nil
+	// Numbers of four bytes, because the orders lie at the start.
+	numbers := make([]uint32, max(1, (spec.Bytes()+orderBytes-1)/orderBytes))
+	memory := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(numbers))), len(numbers)*orderBytes)
+	return NewStreamIn(memory, spec)
 }
 
-// Bytes is what the stream has allocated for its buffers: [WindowBytes] plus
-// [BatchBytes].
+// NewStreamIn is NewStream in memory of the caller's: at least spec.Bytes()
+// bytes, aligned to 4, whose content does not matter and which is the stream's
+// as long as the stream is used. Memory outside the Go heap goes back to the
+// system when the caller gives it back, not when the collector finds the time.
+func NewStreamIn(memory []byte, spec StreamSpec) (*Stream, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	if need := spec.Bytes(); int64(len(memory)) < need {
+		return nil, fmt.Errorf("shard: stream in %d bytes of memory, it takes %d", len(memory), need)
+	}
+	if len(memory) > 0 && uintptr(unsafe.Pointer(unsafe.SliceData(memory)))%orderBytes != 0 {
+		return nil, errors.New("shard: stream in memory that is not aligned")
+	}
+	most := largest(spec.Pieces)
+	// In falling order of alignment.
+	take := func(bytes int) unsafe.Pointer {
+		part := memory[:bytes:bytes]
+		memory = memory[bytes:]
+		return unsafe.Pointer(unsafe.SliceData(part))
+	}
+	numbers := func(n int) []uint32 { return unsafe.Slice((*uint32)(take(n*orderBytes)), n) }
+	labels := func(n int) []uint16 { return unsafe.Slice((*uint16)(take(n*labelBytes)), n) }
+	pixels := func(n int) []byte { return unsafe.Slice((*byte)(take(n*spec.RecordBytes)), n*spec.RecordBytes) }
+	s := &Stream{
+		spec:       spec,
+		order:      Order{Seed: spec.Seed, Replica: spec.Replica},
+		records:    Records(spec.Pieces),
+		epoch:      -1,
+		loaded:     -1,
+		orderPiece: -1,
+	}
+	s.pieceOrder, s.recordOrder = numbers(len(spec.Pieces)), numbers(most)
+	s.window = &Window{Labels: labels(most)[:0]}
+	s.batchLabels = labels(spec.Batch)
+	s.window.Pixels = pixels(most)[:0]
+	s.batchPixels = pixels(spec.Batch)
+	return s, nil
+}
+
+// Bytes is what the stream's buffers take: [WindowBytes] plus [BatchBytes].
 func (s *Stream) Bytes() int64 {
 	return int64(cap(s.batchPixels)) + labelBytes*int64(cap(s.batchLabels)) +
 		int64(cap(s.window.Pixels)) + labelBytes*int64(cap(s.window.Labels)) +

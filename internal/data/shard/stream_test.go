@@ -9,6 +9,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"pgregory.net/rapid"
 )
@@ -379,5 +380,55 @@ func BenchmarkStream(b *testing.B) {
 		if _, err := s.Next(b.Context(), load); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestNewStreamIn: memory of the caller's changes nothing, whatever is in it,
+// and two streams can use it one after the other.
+func TestNewStreamIn(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w, spec := drawWorld(t)
+		words := make([]uint64, spec.Bytes()/8+1)
+		rubbish := rapid.Uint64().Draw(t, "rubbish")
+		for i := range words {
+			words[i] = rubbish
+		}
+		memory := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), 8*len(words))[:spec.Bytes()]
+		for range 2 {
+			want := newStream(t, spec)
+			got, err := NewStreamIn(memory, spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Bytes() != spec.Bytes() {
+				t.Fatalf("the stream holds %d bytes of %d", got.Bytes(), spec.Bytes())
+			}
+			for range 2*spec.StepsPerEpoch + 1 {
+				a, errA := want.Next(t.Context(), w.load)
+				b, errB := got.Next(t.Context(), w.load)
+				if errA != nil || errB != nil || !slices.Equal(a.Labels, b.Labels) || !bytes.Equal(a.Pixels, b.Pixels) {
+					t.Fatalf("step %d: %v and %v, %v and %v", a.Step, a.Labels, b.Labels, errA, errB)
+				}
+			}
+		}
+	})
+}
+
+func TestNewStreamIn_BadMemory(t *testing.T) {
+	spec := StreamSpec{Pieces: Pieces(10, 4, 1, 0), RecordBytes: 3, Batch: 2, StepsPerEpoch: 5}
+	words := make([]uint64, 100)
+	memory := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), 8*len(words))
+	for name, bad := range map[string][]byte{
+		"none":        nil,
+		"too little":  memory[:spec.Bytes()-1],
+		"not aligned": memory[1:],
+	} {
+		if _, err := NewStreamIn(bad, spec); err == nil {
+			t.Errorf("%s: no objection", name)
+		}
+	}
+	spec.Batch = 0
+	if _, err := NewStreamIn(memory, spec); err == nil {
+		t.Error("a bad spec: no objection")
 	}
 }

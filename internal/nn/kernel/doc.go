@@ -28,7 +28,10 @@
 //  4. Square roots and divisions are the correctly rounded ones of IEEE 754.
 //     exp and log are written here, because those of package math differ
 //     between architectures.
-//  5. NaN passes through ReLU and max-pool, so that it reaches the loss.
+//  5. A set is these and no more: the loss, pooling, batch normalisation,
+//     stochastic gradient descent, weight decay and moving averages are single
+//     functions, so their bits are the same for all sets.
+//  6. NaN passes through ReLU and max-pool, so that it reaches the loss.
 //
 // Loops run over outputs, so that a vectorised set may keep one chain per lane
 // and the same order.

@@ -48,6 +48,52 @@ func Finite(v []float32) bool {
 	return s == 0
 }
 
+// SGDFactors are the constants of one step of stochastic gradient descent.
+type SGDFactors struct {
+	Rate     float32 // learning rate
+	Momentum float32
+}
+
+// SGD updates w, and m unless it is nil, with the gradient g:
+//
+//	m = Momentum*m - Rate*g
+//	w += m
+//
+// Without m the change is -Rate*g. It belongs to every set.
+func SGD(w, g, m []float32, f SGDFactors) {
+	g = g[:len(w)]
+	if m == nil {
+		for i := range w {
+			w[i] = flush(w[i] - float32(flush(g[i])*f.Rate))
+		}
+		return
+	}
+	m = m[:len(w)]
+	for i := range w {
+		a := flush(float32(m[i]*f.Momentum) - float32(flush(g[i])*f.Rate))
+		m[i] = a
+		w[i] = flush(w[i] + a)
+	}
+}
+
+// Decay subtracts from every weight its product with rate. It belongs to every
+// set.
+func Decay(w []float32, rate float32) {
+	for i, u := range w {
+		w[i] = flush(u - float32(u*rate))
+	}
+}
+
+// Blend moves every value of a moving average towards a new one:
+// old*momentum + value*(1-momentum), computed in float64 and rounded once. It
+// belongs to every set.
+func Blend(average, value []float32, momentum float64) {
+	value = value[:len(average)]
+	for i, v := range value {
+		average[i] = flush(float32(float64(float64(average[i])*momentum) + float64(float64(v)*(1-momentum))))
+	}
+}
+
 func adam(w, g, m, v []float32, f AdamFactors) {
 	g, m, v = g[:len(w)], m[:len(w)], v[:len(w)]
 	for i := range w {

@@ -45,13 +45,19 @@ type Set struct {
 	Adam func(w, g, m, v []float32, f AdamFactors)
 }
 
-// Conv is the geometry of a convolution without padding, with stride one, and
-// of what is fused to it.
+// Conv is the geometry of a convolution and of what is fused to it. The zero
+// values of Stride and Pad are the plain case: stride one, no padding.
 type Conv struct {
-	H, W, C int // input
+	H, W, C int // input, without padding
 	K       int // height and width of the window
 	F       int // filters
 	Pool    int // height, width and stride of the max-pool's window, 1 for none
+	// Stride is how far apart neighbouring windows are, in rows and in columns;
+	// zero means one.
+	Stride int
+	// Pad is what surrounds the input. Every window meets at least one row and
+	// one column of the input itself.
+	Pad Pad
 	// ReLU says that the output is rectified.
 	ReLU bool
 	// Rectified says that x came out of a ReLU: its gradient is zero where x is
@@ -59,8 +65,20 @@ type Conv struct {
 	Rectified bool
 }
 
+// Pad counts the rows and columns of zeros around an input. They are not stored:
+// their products are left out of the sums, which for finite values does not show.
+type Pad struct{ Top, Left, Bottom, Right int }
+
 // Out returns the height and width of the output, after pooling.
-func (g Conv) Out() (h, w int) { return (g.H - g.K + 1) / g.Pool, (g.W - g.K + 1) / g.Pool }
+func (g Conv) Out() (h, w int) {
+	s := g.stride()
+	h = (g.H+g.Pad.Top+g.Pad.Bottom-g.K)/s + 1
+	w = (g.W+g.Pad.Left+g.Pad.Right-g.K)/s + 1
+	return h / g.Pool, w / g.Pool
+}
+
+// stride returns the stride, at least one.
+func (g Conv) stride() int { return max(g.Stride, 1) }
 
 // weights returns the number of weights of one filter.
 func (g Conv) weights() int { return g.K * g.K * g.C }

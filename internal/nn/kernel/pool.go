@@ -2,7 +2,8 @@
 
 package kernel
 
-// Pool is the geometry of a max-pool that is not fused to a convolution.
+// Pool is the geometry of a max-pool or an average pool that is not fused to
+// another operation.
 type Pool struct {
 	H, W, C int // input
 	Size    int // height, width and stride of the window, at most 16
@@ -63,6 +64,56 @@ func MaxPoolBackward(p Pool, n int, arg []uint8, dy, dx []float32) {
 				}
 			}
 			dx[i] = v
+		}
+	}
+}
+
+// AvgPool writes y [n, H/Size, W/Size, C], the means of the windows of
+// x [n, H, W, C]: each a sum from zero in row-major order, divided by the number
+// of its terms. It belongs to every set.
+func AvgPool(p Pool, n int, x, y []float32) {
+	outH, outW := p.Out()
+	count := float32(p.Size * p.Size)
+	for r := range n {
+		for oy := range outH {
+			for ox := range outW {
+				from := ((r*p.H+oy*p.Size)*p.W + ox*p.Size) * p.C
+				mean := y[((r*outH+oy)*outW+ox)*p.C:][:p.C]
+				clear(mean)
+				for k := range p.Size * p.Size {
+					addTo(mean, x[from+(k/p.Size*p.W+k%p.Size)*p.C:])
+				}
+				for c, v := range mean {
+					mean[c] = flush(v / count)
+				}
+			}
+		}
+	}
+}
+
+// AvgPoolBackward writes dx [n, H, W, C], the gradient of x, given dy, that of
+// the output. dx may be x. rectified means that x came out of a ReLU: its
+// gradient is zero where x is not positive.
+func AvgPoolBackward(p Pool, n int, x, dy, dx []float32, rectified bool) {
+	outH, outW := p.Out()
+	count := float32(p.Size * p.Size)
+	for r := range n {
+		for y := range p.H {
+			for col := range p.W {
+				at := ((r*p.H+y)*p.W + col) * p.C
+				x, dx := x[at:][:p.C], dx[at:][:p.C]
+				if y/p.Size >= outH || col/p.Size >= outW {
+					clear(dx)
+					continue
+				}
+				d := dy[((r*outH+y/p.Size)*outW+col/p.Size)*p.C:][:p.C]
+				for c, v := range d {
+					if rectified && !(x[c] > 0) {
+						v = 0
+					}
+					dx[c] = flush(v / count)
+				}
+			}
 		}
 	}
 }

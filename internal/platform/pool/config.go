@@ -15,7 +15,7 @@ import (
 type Config struct {
 	// MemoryMin and MemoryMax bound an action's memory limit; MemoryDefault is
 	// what an action gets that asks for none. Defaults 128, 512 and 256 MB, or
-	// what fits between the two others.
+	// what fits between the two others and into PoolMemory.
 	MemoryMin, MemoryMax, MemoryDefault job.Bytes
 	// PoolMemory is the most that the limits of all containers may add up to, at
 	// least MemoryMax. Default 2048 MB, or MemoryMax when that is more.
@@ -48,7 +48,11 @@ type Config struct {
 // withDefaults returns c with every zero field filled in.
 func (c Config) withDefaults() Config {
 	setDefault(&c.MemoryMin, 128*job.MB)
-	setDefault(&c.MemoryMax, max(512*job.MB, c.MemoryMin, c.MemoryDefault))
+	largest := 512 * job.MB
+	if c.PoolMemory > 0 {
+		largest = min(largest, c.PoolMemory/memoryStep*memoryStep)
+	}
+	setDefault(&c.MemoryMax, max(largest, c.MemoryMin, c.MemoryDefault))
 	setDefault(&c.MemoryDefault, min(max(256*job.MB, c.MemoryMin), c.MemoryMax))
 	setDefault(&c.PoolMemory, max(2048*job.MB, c.MemoryMax))
 	setDefault(&c.TimeoutMin, 100*time.Millisecond)

@@ -41,7 +41,8 @@ type operation struct {
 func newWorld(t interface {
 	Helper()
 	Fatalf(string, ...any)
-}, cfg Config) *world {
+}, cfg Config,
+) *world {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		t.Fatalf("%v", err)

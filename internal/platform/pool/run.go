@@ -364,6 +364,8 @@ func (p *Pool) execute(cmd command) {
 		})
 	case cmdSettle:
 		p.settle(cmd)
+	case cmdNeedWork, cmdReschedule, cmdRemoved:
+		// For the machine, which answers them itself.
 	}
 }
 

@@ -71,10 +71,10 @@ func BenchmarkGet(b *testing.B) {
 				if _, err := io.ReadFull(r, into); err != nil {
 					b.Fatal(err)
 				}
-				if n, err := r.Read(into); n != 0 || err != io.EOF { //nolint:errorlint // io.Reader wants it bare.
+				if n, err := r.Read(into); n != 0 || err != io.EOF {
 					b.Fatal(n, err)
 				}
-				r.Close()
+				_ = r.Close()
 			}
 		})
 	}

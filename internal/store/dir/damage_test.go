@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 
@@ -115,7 +116,7 @@ func victims(t *testing.T) (s *Store, files map[string]func() ([]byte, error)) {
 		},
 		"logs/jobs/7/x@/00000002": func() ([]byte, error) {
 			if _, err := s.Append(ctx, "jobs/7/x", two, nil); !errors.Is(err, store.ErrCorrupt) {
-				return nil, fmt.Errorf("append behind a damaged entry: %v", err)
+				return nil, fmt.Errorf("append behind a damaged entry: %w", err)
 			}
 			return payloads(one)
 		},
@@ -386,5 +387,72 @@ func TestTooLong(t *testing.T) {
 		if _, err := s.Log(t.Context(), "jobs/7/x", store.Head{}); !errors.Is(err, store.ErrCorrupt) {
 			t.Errorf("an entry of %d bytes: %v", n, err)
 		}
+	}
+}
+
+// TestPlanted puts in the place of a file what is none: it is neither waited for
+// nor followed, and named.
+func TestPlanted(t *testing.T) {
+	t.Parallel()
+	s, files := victims(t)
+	// What is behind the link is right.
+	for what, plant := range map[string]func(path, good string) error{
+		"pipe":          func(path, _ string) error { return syscall.Mkfifo(path, 0o600) },
+		"link":          func(path, good string) error { return os.Symlink(good, path) },
+		"dangling link": func(path, _ string) error { return os.Symlink("nowhere", path) },
+		"socket": func(path, _ string) error {
+			fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { _ = syscall.Close(fd) })
+			// The address has little room.
+			short := filepath.Join(os.TempDir(), randomName())
+			if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: short}); err != nil {
+				return err
+			}
+			return os.Rename(short, path)
+		},
+	} {
+		for name, read := range files {
+			path := filepath.Join(s.root, name)
+			good := path + ".good"
+			if err := errors.Join(os.Rename(path, good), plant(path, good)); err != nil {
+				t.Fatal(err)
+			}
+			data, err := read()
+			if !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), path) || len(data) > 0 {
+				t.Errorf("%s in place of %s: %q, %v", what, name, data, err)
+			}
+			if strings.HasPrefix(name, "objects/") {
+				key := strings.TrimSuffix(strings.TrimPrefix(name, "objects/"), leafMark)
+				if err := s.Flush(t.Context(), key); !errors.Is(err, store.ErrCorrupt) {
+					t.Errorf("flush of a %s: %v", what, err)
+				}
+				if err := s.Delete(t.Context(), key); err != nil || exists(path) {
+					t.Errorf("delete of a %s: %v", what, err)
+				}
+			} else if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(good, path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+
+	log := keyPath(s.base(logsName), "pipe")
+	marker := filepath.Join(s.root, markerName)
+	if err := errors.Join(syscall.Mkfifo(log, 0o600), os.Remove(marker), syscall.Mkfifo(marker, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Log(t.Context(), "pipe", store.Head{}); !errors.Is(err, store.ErrDenied) || !strings.Contains(err.Error(), log) {
+		t.Errorf("a pipe in place of a log: %v", err)
+	}
+	if _, err := s.lastNumber("pipe"); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("a pipe in place of a log's folder: %v", err)
+	}
+	if _, err := Open(t.Context(), s.root); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), marker) {
+		t.Errorf("a pipe in place of the marker: %v", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"disdel/internal/store"
@@ -48,11 +49,13 @@ type Store struct {
 var (
 	_ store.Store = (*Store)(nil)
 	_ store.Idler = (*Store)(nil)
+
+	_ store.Sweeper = (*Store)(nil)
 )
 
 // Open opens the store in the folder at path, an absolute path. A missing or
 // empty folder becomes a store. One that holds anything else, or a store of a
-// newer format, is refused.
+// newer format, is refused, and so is one that others can write to.
 func Open(ctx context.Context, path string) (*Store, error) {
 	const op = "open store"
 	if err := ctx.Err(); err != nil {
@@ -75,7 +78,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 			}
 		}
 	}
-	sweep(root, time.Now())
+	_ = sweep(ctx, root, time.Now())
 	return &Store{root: root}, nil
 }
 
@@ -83,6 +86,9 @@ func Open(ctx context.Context, path string) (*Store, error) {
 func claim(ctx context.Context, root string) error {
 	for {
 		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := checkRoot(root); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		marker, err := readMarker(root)
@@ -93,6 +99,9 @@ func claim(ctx context.Context, root string) error {
 			return err
 		}
 		if err := os.MkdirAll(root, folderMode); err != nil {
+			return err
+		}
+		if err := checkRoot(root); err != nil { // Another client may have made it.
 			return err
 		}
 		entries, err := os.ReadDir(root)
@@ -115,8 +124,39 @@ func claim(ctx context.Context, root string) error {
 	}
 }
 
+// checkRoot refuses a folder in which another user could plant files. On a
+// read-only file system nobody can.
+func checkRoot(root string) error {
+	info, err := os.Stat(root)
+	if err != nil || !info.IsDir() {
+		return err // What is no folder, the marker's path will say.
+	}
+	owner := int(info.Sys().(*syscall.Stat_t).Uid)
+	err = checkAccess(root, info.Mode(), owner, os.Geteuid())
+	if err != nil && errors.Is(syscall.Access(root, writeAccess), syscall.EROFS) {
+		return nil
+	}
+	return err
+}
+
+const writeAccess = 2 // W_OK of access(2)
+
+func checkAccess(root string, mode fs.FileMode, owner, user int) error {
+	// A group may write: where each user has a group of his own, that is how
+	// folders are made.
+	if mode.Perm()&0o002 != 0 {
+		return fmt.Errorf("other users can write to %s (mode %#o): run chmod o-w %[1]s, or name a new folder inside it: %[3]w",
+			root, mode.Perm(), store.ErrDenied)
+	}
+	if owner != user && user != 0 {
+		return fmt.Errorf("%s belongs to another user (%d, and this is %d): name a folder of your own, or have it given to you with chown: %w",
+			root, owner, user, store.ErrDenied)
+	}
+	return nil
+}
+
 func readMarker(root string) ([]byte, error) {
-	file, err := os.Open(filepath.Join(root, markerName))
+	file, err := openFile(filepath.Join(root, markerName), os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -188,14 +228,44 @@ func (s *Store) base(name string) string { return filepath.Join(s.root, name) }
 // URL implements store.Store.
 func (s *Store) URL() string { return store.SchemeDir + "://" + s.root }
 
-// Close implements store.Store. It removes this client's temporary files.
+// Close implements store.Store. It removes this client's temporary files, and
+// those of clients that died meanwhile.
 func (s *Store) Close() error {
-	s.closed.Store(true)
+	if s.closed.Swap(true) {
+		return nil
+	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.scratch != nil {
 		s.scratch.close()
 		s.scratch = nil
+	}
+	s.mu.Unlock()
+	_ = sweep(context.Background(), s.root, time.Now())
+	return nil
+}
+
+// Sweep implements store.Sweeper. It removes the temporary files of dead clients
+// and the empty folders that they made for what they did not come to store.
+func (s *Store) Sweep(ctx context.Context) error {
+	const op = "sweep"
+	if err := s.begin(ctx, op); err != nil {
+		return err
+	}
+	err := s.present()
+	if err == nil {
+		err = sweep(ctx, s.root, time.Now())
+	}
+	for _, name := range []string{objectsName, statusName, logsName} {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			break
+		}
+		err = prune(ctx, s.base(name), name == logsName)
+	}
+	if err != nil {
+		return explain(op, "", err)
 	}
 	return nil
 }

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"disdel/internal/store"
 	"disdel/internal/store/storetest"
@@ -187,153 +186,64 @@ func TestOpenRace(t *testing.T) {
 	}
 }
 
-// age sets the times of everything at and below path back by more than staleAge.
-func age(t *testing.T, path string) {
-	t.Helper()
-	then := time.Now().Add(-2 * staleAge)
-	var paths []string
-	err := filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
-		paths = append(paths, path)
-		return err
-	})
-	for _, path := range paths {
-		err = errors.Join(err, os.Chtimes(path, then, then))
+// TestCheckAccess says whose folders are refused.
+func TestCheckAccess(t *testing.T) {
+	for name, test := range map[string]struct {
+		mode        fs.FileMode
+		owner, user int
+		want        string
+	}{
+		"own":            {0o700, 7, 7, ""},
+		"readable":       {0o755, 7, 7, ""},
+		"read-only":      {0o500, 7, 7, ""},
+		"of the group":   {0o770, 7, 7, ""},
+		"of the world":   {fs.ModeSticky | 0o777, 7, 7, "mode 0777"},
+		"only written":   {0o702, 7, 7, "new folder inside it"},
+		"foreign":        {0o755, 8, 7, "another user (8, and this is 7)"},
+		"root's":         {0o755, 0, 7, "chown"},
+		"foreign, root":  {0o755, 8, 0, ""},
+		"writable, root": {0o777, 8, 0, "chmod o-w /s"},
+	} {
+		err := checkAccess("/s", test.mode, test.owner, test.user)
+		if test.want == "" && err == nil {
+			continue
+		}
+		if test.want == "" || !errors.Is(err, store.ErrDenied) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want an ErrDenied with %q", name, err, test.want)
+		}
 	}
-	if err != nil {
+}
+
+// TestOpenWritable opens folders that others can write to, with a store in them
+// and without.
+func TestOpenWritable(t *testing.T) {
+	used := t.TempDir()
+	s := open(t, used)
+	put(t, s, "k", []byte("kept"))
+	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
-// TestSweep leaves a client dead between a complete temporary file and its link,
-// as a crash would.
-func TestSweep(t *testing.T) {
-	root := t.TempDir()
-	dead, live := open(t, root), open(t, root)
-	temp := func(s *Store) string {
-		path, _, err := s.writeTemp(t.Context(), kindObject, "jobs/7/x", false, func(w io.Writer) error {
-			_, err := w.Write([]byte("complete"))
-			return err
-		})
-		if err != nil {
+	for _, root := range []string{used, t.TempDir()} {
+		before, _ := os.ReadDir(root)
+		for _, mode := range []fs.FileMode{0o777, 0o772, 0o702} {
+			if err := os.Chmod(root, mode); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(t.Context(), root); !errors.Is(err, store.ErrDenied) || !strings.Contains(err.Error(), "chmod o-w "+root) {
+				t.Errorf("mode %v: %v", mode, err)
+			}
+		}
+		if after, _ := os.ReadDir(root); len(after) != len(before) {
+			t.Error("the refused folder was changed")
+		}
+		if err := os.Chmod(root, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		return path
-	}
-	deadTemp, liveTemp := temp(dead), temp(live)
-	if err := dead.scratch.lock.Close(); err != nil { // What the end of a process does.
-		t.Fatal(err)
-	}
-	lockless := filepath.Join(root, tempName, "lockless")
-	if err := os.Mkdir(lockless, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	marker := filepath.Join(root, markerTemp+"x")
-	if err := os.WriteFile(marker, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	all := []string{deadTemp, liveTemp, lockless, marker}
-	check := func(what string, want ...bool) {
-		t.Helper()
 		open(t, root)
-		for i, path := range all {
-			if exists(path) != want[i] {
-				t.Errorf("%s: %s exists: %v, want %v", what, path, !want[i], want[i])
-			}
-		}
 	}
-	check("all are young", true, true, true, true)
-	age(t, filepath.Join(root, tempName))
-	now := time.Now()
-	if err := os.Chtimes(deadTemp, now, now); err != nil {
-		t.Fatal(err)
+	if data, err := get(open(t, used), "k"); err != nil || string(data) != "kept" {
+		t.Errorf("once refused: %q, %v", data, err)
 	}
-	age(t, marker)
-	check("the dead client's file is young", true, true, false, false)
-	age(t, filepath.Join(root, tempName))
-	check("all are old", false, true, false, false)
-	if exists(filepath.Dir(deadTemp)) {
-		t.Error("the dead client's folder was left")
-	}
-
-	s := open(t, root)
-	if keys, err := s.List(t.Context(), ""); err != nil || len(keys) != 0 {
-		t.Errorf("keys of puts that never ended: %q, %v", keys, err)
-	}
-	put(t, s, "jobs/7/x", []byte("again"))
-}
-
-// TestSwept takes a client's temporary folder away while it lives, as a machine
-// could with which it shares files but no locks.
-func TestSwept(t *testing.T) {
-	s := open(t, t.TempDir())
-	put(t, s, "a", []byte("a"))
-	removeScratch(s.scratch.folder)
-	put(t, s, "b", []byte("b"))
-	_, err := s.PutIfAbsent(t.Context(), "c", func(io.Writer) error {
-		removeScratch(s.scratch.folder)
-		return nil
-	})
-	if !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("put whose file was taken: %v, want ErrUnavailable", err)
-	}
-	err = s.SetStatus(t.Context(), "c", []byte("c"))
-	if err != nil {
-		t.Error(err)
-	}
-	put(t, s, "c", []byte("c"))
-
-	_, err = s.PutIfAbsent(t.Context(), "d", func(io.Writer) error { return s.Close() })
-	if !errors.Is(err, store.ErrClosed) {
-		t.Errorf("put over a close: %v, want ErrClosed", err)
-	}
-	wantTidy(t, s.root)
-}
-
-// TestSweepRace sweeps while clients make their temporary folders, at a time at
-// which all of them look old.
-func TestSweepRace(t *testing.T) {
-	t.Parallel()
-	root := open(t, t.TempDir()).root
-	done := make(chan struct{})
-	swept := make(chan struct{})
-	go func() {
-		defer close(swept)
-		for {
-			select {
-			case <-done:
-				return
-			default:
-				sweep(root, time.Now().Add(2*staleAge))
-			}
-		}
-	}()
-	made := 0
-	for range 300 {
-		c, err := openScratch(root)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // Lost each of its tries.
-		}
-		if err != nil {
-			t.Error(err)
-			break
-		}
-		made++
-		if !exists(c.lock.Name()) {
-			t.Error("a sweep took the folder of a client that holds its lock")
-		}
-		c.close()
-	}
-	close(done)
-	<-swept
-	if made == 0 {
-		t.Error("no client could make its folder")
-	}
-	wantTidy(t, root)
 }
 
 // TestWriterError gives the store's error to the callback, which returns it: it
@@ -425,15 +335,21 @@ func wantUnavailable(t *testing.T, s *Store, head store.Head) {
 
 // TestExplain lists what an error of the operating system becomes.
 func TestExplain(t *testing.T) {
-	for errno, advice := range map[syscall.Errno]string{
-		syscall.ENOSPC: "free space", syscall.EDQUOT: "quota", syscall.EROFS: "writable",
-		syscall.EACCES: "right", syscall.EIO: "disk", syscall.ENOTDIR: "file stands", syscall.EMFILE: "ulimit",
+	for errno, test := range map[syscall.Errno]struct {
+		advice string
+		class  error
+	}{
+		syscall.ENOSPC: {"free space", store.ErrUnavailable}, syscall.EDQUOT: {"quota", store.ErrUnavailable},
+		syscall.EIO: {"disk", store.ErrUnavailable}, syscall.ENOENT: {"mounted", store.ErrUnavailable},
+		syscall.EMFILE: {"ulimit", store.ErrUnavailable}, syscall.EROFS: {"writable", store.ErrDenied},
+		syscall.EACCES: {"right", store.ErrDenied}, syscall.EPERM: {"hard links", store.ErrDenied},
+		syscall.ENOTSUP: {"hard links", store.ErrDenied}, syscall.ENOTDIR: {"file stands", store.ErrDenied},
 	} {
 		err := explain("put", "jobs/7/x", &fs.PathError{Op: "write", Path: "/s/tmp/1", Err: errno})
-		if !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, errno) {
-			t.Errorf("%v: %v is not ErrUnavailable and itself", errno, err)
+		if !errors.Is(err, test.class) || !errors.Is(err, errno) || errors.Is(err, store.ErrUnavailable) && errors.Is(err, store.ErrDenied) {
+			t.Errorf("%v: %v is not %v and itself", errno, err, test.class)
 		}
-		for _, want := range []string{"put jobs/7/x: write /s/tmp/1: ", advice} {
+		for _, want := range []string{"put jobs/7/x: write /s/tmp/1: ", test.advice} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%v: %v has no %q", errno, err, want)
 			}

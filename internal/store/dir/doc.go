@@ -33,7 +33,11 @@
 //     there, by link(2) or rename(2), and is never written afterwards.
 //  2. No byte of a frame is handed out before its checksum matched.
 //  3. A read or a write holds one frame in memory, however large the object.
-//  4. Only temporary files are swept, and only those whose client is dead.
+//  4. Only temporary files and empty folders are swept, and of the files only
+//     those whose client is dead: its lock is free, and it ran on this boot of
+//     this machine or nothing has happened to them for long.
+//  5. Only regular files are opened. A folder in which another user could plant
+//     something is no store.
 //
 // All methods may be called from any goroutine, and any number of processes may
 // have the folder open. Opening a store that exists writes nothing, so that one

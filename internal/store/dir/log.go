@@ -185,7 +185,7 @@ func (s *Store) entries(ctx context.Context, log string, head store.Head) ([]sto
 
 // lastNumber returns the highest number of an entry in the log's folder, or 0.
 func (s *Store) lastNumber(log string) (uint64, error) {
-	folder, err := os.Open(keyPath(s.base(logsName), log))
+	folder, err := openFolder(keyPath(s.base(logsName), log))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}

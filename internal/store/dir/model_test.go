@@ -27,7 +27,7 @@ type twins struct {
 // kindOf reduces an error to what the contract says about it.
 func kindOf(err error) error {
 	for _, known := range []error{
-		store.ErrNotFound, store.ErrConflict, store.ErrCorrupt, store.ErrLimit, store.ErrUnavailable, store.ErrClosed, errWrite,
+		store.ErrNotFound, store.ErrConflict, store.ErrCorrupt, store.ErrLimit, store.ErrUnavailable, store.ErrDenied, store.ErrClosed, errWrite,
 	} {
 		if errors.Is(err, known) {
 			return known

@@ -51,7 +51,7 @@ func (s *Store) Get(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := s.begin(ctx, "get", key); err != nil {
 		return nil, err
 	}
-	file, err := os.Open(keyPath(s.base(objectsName), key))
+	file, err := openFile(keyPath(s.base(objectsName), key), os.O_RDONLY)
 	if err != nil {
 		return nil, explain("get", key, s.absent(err))
 	}
@@ -225,7 +225,7 @@ func (s *Store) Flush(ctx context.Context, keys ...string) error {
 }
 
 func syncFile(path string) error {
-	file, err := os.Open(path)
+	file, err := openFile(path, os.O_RDONLY)
 	if err != nil {
 		return err
 	}

@@ -5,11 +5,13 @@ package dir
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"disdel/internal/store"
 )
@@ -151,9 +153,103 @@ func makeFolder(base, path string) error {
 // removeEmpty removes the folder at path and those above it, below base, as far
 // as they are empty.
 func removeEmpty(base, path string) {
-	for len(path) > len(base) && os.Remove(path) == nil {
+	for len(path) > len(base) && removeFolder(path) == nil {
 		path = filepath.Dir(path)
 	}
+}
+
+// removeFolder removes the folder at path if it is empty, and nothing else that
+// may stand there.
+func removeFolder(path string) error {
+	if err := syscall.Rmdir(path); err != nil {
+		return &fs.PathError{Op: "rmdir", Path: path, Err: err}
+	}
+	return nil
+}
+
+// inUse is what removing a folder answers that is not empty or not there.
+var inUse = []error{syscall.ENOTEMPTY, syscall.EEXIST, syscall.ENOENT, syscall.ENOTDIR}
+
+// prune removes the empty folders below folder, as far as their names are the
+// store's. A writer that loses one makes it again: see place. It goes on after
+// an error and returns the first.
+func prune(ctx context.Context, folder string, logs bool) error {
+	entries, first := os.ReadDir(folder)
+	if errors.Is(first, fs.ErrNotExist) {
+		first = nil
+	}
+	for _, entry := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !entry.IsDir() {
+			continue
+		}
+		name, path := entry.Name(), folder+"/"+entry.Name()
+		segment, leaf := strings.CutSuffix(name, leafMark)
+		if !leaf {
+			segment, _ = strings.CutSuffix(name, splitMark)
+		}
+		if strings.HasSuffix(folder, splitMark) {
+			segment = "x" + segment // It goes on here and may start with a dot.
+		}
+		if leaf && !logs || store.ValidateKey(segment) != nil {
+			continue
+		}
+		var err error
+		if !leaf {
+			err = prune(ctx, path, logs)
+		}
+		if gone := removeFolder(path); err == nil && !slices.ContainsFunc(inUse, func(no error) bool { return errors.Is(gone, no) }) {
+			err = gone
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// openFile opens the file at path. Whatever else others may have put there (a
+// link, a pipe, a device) is corrupt, and neither followed nor waited for.
+func openFile(path string, flag int) (*os.File, error) {
+	file, err := os.OpenFile(path, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err != nil {
+		if info, lost := os.Lstat(path); lost == nil && !info.Mode().IsRegular() {
+			err = notFile(path, info.Mode())
+		}
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = notFile(path, info.Mode())
+	}
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+func notFile(path string, mode fs.FileMode) error {
+	what := "not a file"
+	switch mode.Type() { //nolint:exhaustive // the other types and flags are just not files
+	case fs.ModeDir:
+		what = "a folder"
+	case fs.ModeSymlink:
+		what = "a symbolic link"
+	case fs.ModeNamedPipe:
+		what = "a pipe"
+	}
+	return fmt.Errorf("%s is %s: %w", path, what, store.ErrCorrupt)
+}
+
+// openFolder opens a folder, and does not wait for anything else.
+func openFolder(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
 }
 
 // syncFolders makes the names in path and in all folders above it, up to root,
@@ -172,7 +268,7 @@ func syncFolders(root, path string) error {
 }
 
 func syncFolder(path string) error {
-	folder, err := os.Open(path)
+	folder, err := openFolder(path)
 	if err != nil {
 		return err
 	}

@@ -81,6 +81,9 @@ func TestReadOnly(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Mkdir(filepath.Join(root, objectsName, "empty"), 0o700); err != nil { // For Sweep to fail at.
+		t.Fatal(err)
+	}
 	setModes(t, root, 0o500)
 	defer setModes(t, root, 0o700)
 	withoutOverride(t, func() {
@@ -102,13 +105,14 @@ func TestReadOnly(t *testing.T) {
 			"append":     appendErr,
 			"set status": s.SetStatus(t.Context(), "jobs/7", []byte("x")),
 			"delete":     s.Delete(t.Context(), "jobs/7/x"),
+			"sweep":      s.Sweep(t.Context()),
 		} {
-			if !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, fs.ErrPermission) ||
+			if !errors.Is(err, store.ErrDenied) || errors.Is(err, store.ErrUnavailable) || !errors.Is(err, fs.ErrPermission) ||
 				!strings.Contains(err.Error(), root) || !strings.Contains(err.Error(), "give this user the right") {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if _, err := Open(t.Context(), filepath.Join(root, "new")); !errors.Is(err, store.ErrUnavailable) {
+		if _, err := Open(t.Context(), filepath.Join(root, "new")); !errors.Is(err, store.ErrDenied) {
 			t.Errorf("a new store in a read-only folder: %v", err)
 		}
 	})

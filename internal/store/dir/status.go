@@ -57,7 +57,7 @@ func (s *Store) Status(ctx context.Context, key string) ([]byte, error) {
 
 // readFile returns the data of the file at path, at most limit bytes.
 func readFile(path string, k kind, name string, limit int) ([]byte, error) {
-	file, err := os.Open(path)
+	file, err := openFile(path, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}

@@ -5,11 +5,14 @@ package dir
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,11 +21,14 @@ import (
 
 const (
 	lockName = "lock"
-	// staleAge is how long nothing may have happened in a client's temporary
-	// folder before it is looked at for sweeping. The lock alone says that a
-	// client is dead where all clients share a kernel; a folder shared with a
-	// virtual machine may not share locks, and age covers that.
+	// staleAge is how long nothing may have happened in the temporary folder of a
+	// client elsewhere before it is swept. The lock alone says that a client is
+	// dead where it ran on this kernel, which the lock's content tells; a folder
+	// shared with another machine may not share locks, and age covers that.
 	staleAge = time.Hour
+	// recordBytes is more than the content of a lock ever needs.
+	recordBytes = 1024
+	bootPath    = "/proc/sys/kernel/random/boot_id"
 	// tempTries bounds how often a client makes its temporary folder again
 	// because a sweep took it.
 	tempTries = 3
@@ -30,7 +36,8 @@ const (
 
 // scratch is the folder of one client's temporary files. It lives as long as the
 // client, which holds a lock in it all the while, so that writing a file costs
-// no lock of its own.
+// no lock of its own. The lock says where the client runs, and says so only once
+// it is held: one that is free and says something belongs to a dead client.
 type scratch struct {
 	folder string
 	lock   *os.File
@@ -57,16 +64,32 @@ func openScratch(root string) (*scratch, error) {
 			return nil, err
 		}
 		if err = flock(lock, syscall.LOCK_EX); err != nil {
-			lock.Close()
+			_ = lock.Close()
 			return nil, err
 		}
 		// A sweep may have held the lock first and removed it.
 		if _, err = os.Lstat(lock.Name()); err == nil {
+			// Without its record the folder is only swept later.
+			_, _ = lock.WriteString(whereabouts())
 			return &scratch{folder: folder, lock: lock}, nil
 		}
-		lock.Close()
+		_ = lock.Close()
 	}
 	return nil, err
+}
+
+// whereabouts names this machine and its boot, or is empty when that cannot be
+// told from others.
+func whereabouts() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		return ""
+	}
+	boot, _ := os.ReadFile(bootPath)
+	if len(boot) == 0 && strings.HasPrefix(host, "localhost") {
+		return ""
+	}
+	return fmt.Sprintf("host %s\nboot %s\n", host, strings.TrimSpace(string(boot)))
 }
 
 func flock(file *os.File, how int) error {
@@ -84,7 +107,7 @@ func flock(file *os.File, how int) error {
 // close removes the folder and all in it, the lock last.
 func (c *scratch) close() {
 	removeScratch(c.folder)
-	c.lock.Close()
+	_ = c.lock.Close()
 }
 
 func removeScratch(folder string) {
@@ -95,7 +118,7 @@ func removeScratch(folder string) {
 		}
 	}
 	_ = os.Remove(filepath.Join(folder, lockName))
-	_ = os.Remove(folder)
+	_ = removeFolder(folder)
 }
 
 // createTemp makes an empty temporary file.
@@ -122,7 +145,7 @@ func (s *Store) createTemp() (*os.File, error) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		s.scratch.lock.Close()
+		_ = s.scratch.lock.Close()
 		s.scratch = nil
 	}
 	return nil, err
@@ -139,8 +162,8 @@ func (s *Store) writeTemp(ctx context.Context, k kind, name string, sync bool, w
 	complete := false
 	defer func() { // Also when write panics.
 		if !complete {
-			file.Close()
-			os.Remove(file.Name())
+			_ = file.Close()
+			_ = os.Remove(file.Name())
 		}
 	}()
 	frames := newFrameWriter(ctx, file, k, name)
@@ -170,22 +193,27 @@ func (s *Store) writeTemp(ctx context.Context, k kind, name string, sync bool, w
 	return file.Name(), nil, nil
 }
 
-// sweep removes the temporary files of clients that are dead: their folder is
-// old and its lock is free. It does what it can; what is left is found again by
-// the next Open.
-func sweep(root string, now time.Time) {
+// sweep removes the temporary files of clients that are dead: the lock in their
+// folder is free, and they ran on this machine since it started or the folder is
+// old. It does what it can; what is left is found again by the next sweep.
+func sweep(ctx context.Context, root string, now time.Time) error {
 	markers, _ := filepath.Glob(filepath.Join(root, markerTemp+"*"))
 	for _, path := range markers {
 		if old(path, now) {
 			_ = os.Remove(path)
 		}
 	}
-	folders, _ := os.ReadDir(filepath.Join(root, tempName))
+	folders, err := os.ReadDir(filepath.Join(root, tempName))
+	here := whereabouts()
 	for _, entry := range folders {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if entry.IsDir() {
-			sweepScratch(filepath.Join(root, tempName, entry.Name()), now)
+			sweepScratch(filepath.Join(root, tempName, entry.Name()), here, now)
 		}
 	}
+	return err
 }
 
 func old(path string, now time.Time) bool {
@@ -193,28 +221,35 @@ func old(path string, now time.Time) bool {
 	return err == nil && now.Sub(info.ModTime()) > staleAge
 }
 
-func sweepScratch(folder string, now time.Time) {
-	if !old(folder, now) {
-		return
-	}
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return
-	}
-	for _, entry := range entries {
-		if !old(filepath.Join(folder, entry.Name()), now) {
-			return
+func sweepScratch(folder, here string, now time.Time) {
+	lock, err := openFile(filepath.Join(folder, lockName), os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		// A client is about to make its lock, or a client or a sweep died over
+		// it; then the folder is empty.
+		if old(folder, now) {
+			_ = removeFolder(folder)
 		}
+		return
 	}
-	lock, err := os.OpenFile(filepath.Join(folder, lockName), os.O_RDWR, 0)
 	if err != nil {
-		// Without a lock the folder is one that a client or a sweep died over,
-		// and then it is empty.
-		_ = os.Remove(folder)
 		return
 	}
 	defer lock.Close()
-	if flock(lock, syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+	if flock(lock, syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		return
+	}
+	// A client that has made its lock and does not hold it yet has not written
+	// to it.
+	record, err := io.ReadAll(io.LimitReader(lock, recordBytes))
+	if err == nil && here != "" && string(record) == here || allOld(folder, now) {
 		removeScratch(folder)
 	}
+}
+
+// allOld reports whether nothing has happened in folder for long.
+func allOld(folder string, now time.Time) bool {
+	entries, err := os.ReadDir(folder)
+	return err == nil && old(folder, now) && !slices.ContainsFunc(entries, func(entry fs.DirEntry) bool {
+		return !old(filepath.Join(folder, entry.Name()), now)
+	})
 }

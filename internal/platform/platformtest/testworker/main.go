@@ -8,6 +8,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -50,7 +51,7 @@ func serve() error {
 	syscall.CloseOnExec(number)
 	l := &listener{conn: make(chan net.Conn, 1), addr: conn.LocalAddr()}
 	l.conn <- &closer{Conn: conn, closed: func() { close(l.conn) }}
-	if err := http.Serve(l, mux); err != io.EOF {
+	if err := http.Serve(l, mux); !errors.Is(err, io.EOF) {
 		return err
 	}
 	return nil
@@ -200,6 +201,11 @@ func (w *worker) act(out http.ResponseWriter, p params, value json.RawMessage) {
 
 // allocate makes n bytes resident, and gives them back.
 func allocate(n int64) {
+	touch(n)
+	debug.FreeOSMemory()
+}
+
+func touch(n int64) {
 	var parts [][]byte
 	for part := int64(1 << 20); n > 0; n -= part {
 		block := make([]byte, min(part, n))
@@ -209,8 +215,6 @@ func allocate(n int64) {
 		parts = append(parts, block)
 	}
 	runtime.KeepAlive(parts)
-	parts = nil
-	debug.FreeOSMemory()
 }
 
 // report tells what the worker sees of where it runs.

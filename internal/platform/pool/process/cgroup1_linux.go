@@ -65,7 +65,7 @@ func (l *v1) name() string { return CgroupV1 }
 func (l *v1) close() error { return l.home.Close() }
 
 func (l *v1) newGroup(limit job.Bytes) (group, error) {
-	directory, err := makeGroup(l.parent)
+	directory, err := makeGroup(l.parent, groupPrefix)
 	if err != nil {
 		return nil, err
 	}

@@ -12,14 +12,17 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"disdel/internal/job"
 )
 
 // v2 is cgroup v2. A group that has processes cannot hand the memory controller
 // to groups below it, unless it is the root. So groups are made below the root
-// if this process is there, else beside this process's group, as a delegated
-// subtree allows, else below it after this process has moved into a group
-// below, which works if it was alone.
+// if this process is there, else beside this process's group, which root may and
+// a user in his own systemd, else below it after this process has moved into a
+// group below, which works if it was alone. What has been delegated is tried
+// first, though: beside it the limits of the delegated group would not hold.
 type v2 struct {
 	spawner *spawner
 	parent  string
@@ -38,8 +41,18 @@ func openV2(s *spawner) (limiter, error) {
 	if !slices.Contains(strings.Fields(string(controllers)), "memory") {
 		return nil, errors.New("no memory controller here")
 	}
+	// Who was killed may have found another place than this process will.
+	for _, parent := range []string{h.own, filepath.Dir(h.own)} {
+		if strings.HasPrefix(parent, h.mount) {
+			sweepGroups(parent)
+		}
+	}
+	places := []func() (string, func() error, error){h.root, h.beside, h.below}
+	if h.delegated() {
+		places = []func() (string, func() error, error){h.root, h.below, h.beside}
+	}
 	var errs []error
-	for _, place := range []func() (string, func() error, error){h.root, h.beside, h.below} {
+	for _, place := range places {
 		parent, leave, err := place()
 		if err != nil {
 			errs = append(errs, err)
@@ -50,13 +63,20 @@ func openV2(s *spawner) (limiter, error) {
 			errs = append(errs, err, leave())
 			continue
 		}
-		sweepGroups(parent)
 		return l, nil
 	}
 	return nil, errors.Join(errs...)
 }
 
 func nothing() error { return nil }
+
+// delegated reports whether systemd says that it leaves this process's group to
+// those in it.
+func (h hierarchy) delegated() bool {
+	var value [1]byte
+	n, err := unix.Getxattr(h.own, "user.delegate", value[:])
+	return err == nil && n == 1 && value[0] == '1'
+}
 
 func (h hierarchy) root() (string, func() error, error) {
 	if _, err := os.Stat(filepath.Join(h.own, "cgroup.type")); !errors.Is(err, fs.ErrNotExist) {
@@ -74,11 +94,14 @@ func (h hierarchy) beside() (string, func() error, error) {
 }
 
 func (h hierarchy) below() (string, func() error, error) {
-	leaf, err := makeGroup(h.own)
+	leaf, err := makeGroup(h.own, homePrefix)
 	if err != nil {
 		return "", nil, err
 	}
 	leave := func() error {
+		if h.shared(leaf) {
+			return nil
+		}
 		// Processes can come back only once no controller is handed down.
 		return errors.Join(
 			writeFile(filepath.Join(h.own, "cgroup.subtree_control"), "-memory"),
@@ -93,6 +116,15 @@ func (h hierarchy) below() (string, func() error, error) {
 		return "", nil, errors.Join(err, leave())
 	}
 	return h.own, leave, nil
+}
+
+// shared reports whether others have made groups here too, or come into this
+// process's group, where they were started: they need the controller. Then all
+// stays, and the leaf is swept once its owner is dead.
+func (h hierarchy) shared(leaf string) bool {
+	groups, err := filepath.Glob(filepath.Join(h.own, groupPrefix+"*"))
+	return err == nil && len(groups) > 1 ||
+		slices.ContainsFunc(groupProcesses(leaf), func(pid int) bool { return pid != os.Getpid() })
 }
 
 // handDown gives the groups below directory a memory controller.
@@ -131,7 +163,7 @@ func (l *v2) name() string { return CgroupV2 }
 func (l *v2) close() error { return l.leave() }
 
 func (l *v2) newGroup(limit job.Bytes) (group, error) {
-	directory, err := makeGroup(l.parent)
+	directory, err := makeGroup(l.parent, groupPrefix)
 	if err != nil {
 		return nil, err
 	}
@@ -192,11 +224,23 @@ func v2Usage(directory string) (kernel, cache job.Bytes) {
 	return kernel + stat["sock"], max(0, stat["file"]-stat["file_mapped"]-stat["shmem"])
 }
 
-func (g *v2Group) verdict() (killed, own bool) { return v2Verdict(g.directory) }
+func (g *v2Group) verdict() (killed, own bool) {
+	e, _ := readEvents(g.directory)
+	return e.killed > 0, e.killed > 0 && e.own > 0
+}
 
-func v2Verdict(directory string) (killed, own bool) {
-	events := readTable(filepath.Join(directory, "memory.events"))
-	return events["oom_kill"] > 0, events["oom_kill"] > 0 && events["oom"] > 0
+// events are what the kernel counted in a group and those below it: processes
+// killed for want of memory, and how often that was for the limit of one of
+// these groups, not of one around them.
+type events struct{ killed, own job.Bytes }
+
+func readEvents(directory string) (e events, there bool) {
+	table := readTable(filepath.Join(directory, "memory.events"))
+	return events{table["oom_kill"], table["oom"]}, table != nil
+}
+
+func (e events) less(other events) events {
+	return events{max(0, e.killed-other.killed), max(0, e.own-other.own)}
 }
 
 func (g *v2Group) killAll() { killGroup(g.directory) }

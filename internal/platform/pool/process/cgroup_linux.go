@@ -19,8 +19,12 @@ import (
 	"disdel/internal/job"
 )
 
-// groupPrefix begins the names of groups: disdel-<owner>-<number>.
-const groupPrefix = "disdel-"
+const (
+	// groupPrefix begins the names of groups: disdel-<owner>-<number>.
+	groupPrefix = "disdel-"
+	// homePrefix begins the names of groups that owners made for themselves.
+	homePrefix = groupPrefix + "home-"
+)
 
 // hierarchy is a mounted cgroup file system and where this process is in it.
 type hierarchy struct {
@@ -80,9 +84,9 @@ func unescape(text string) string {
 }
 
 // makeGroup creates a group below parent with a name of this process's own.
-func makeGroup(parent string) (string, error) {
+func makeGroup(parent, prefix string) (string, error) {
 	for number := 0; ; number++ {
-		directory := filepath.Join(parent, groupPrefix+ownerText()+"-"+strconv.Itoa(number))
+		directory := filepath.Join(parent, prefix+ownerText()+"-"+strconv.Itoa(number))
 		err := os.Mkdir(directory, 0o755)
 		if !errors.Is(err, fs.ErrExist) {
 			return directory, err
@@ -109,19 +113,24 @@ func removeGroup(directory string) error {
 const removeTime = 2 * time.Second
 
 // sweepGroups removes groups below parent whose owner is certainly dead, and
-// what still runs in them. What cannot be removed now is left for the next time.
+// what still runs in them. What runs in an owner's own group is not ours to end.
+// What cannot be removed now is left for the next time.
 func sweepGroups(parent string) {
 	directories, err := filepath.Glob(filepath.Join(parent, groupPrefix+"*"))
 	if err != nil {
 		return
 	}
 	for _, directory := range directories {
-		o, _, ok := parseOwner(strings.TrimPrefix(filepath.Base(directory), groupPrefix))
-		if !ok || !o.dead() {
-			continue
+		name, home := strings.CutPrefix(filepath.Base(directory), homePrefix)
+		o, _, ok := parseOwner(strings.TrimPrefix(name, groupPrefix))
+		switch {
+		case !ok || !o.dead():
+		case home:
+			_ = unix.Rmdir(directory)
+		default:
+			killGroup(directory)
+			_ = removeGroup(directory)
 		}
-		killGroup(directory)
-		_ = removeGroup(directory)
 	}
 }
 

@@ -88,12 +88,13 @@ func (d *Driver) startIn(g group, limit job.Bytes) (_ *process, err error) {
 		// then decides what becomes of its workers.
 		attr.Setsid = true
 		attr.Pdeathsig = syscall.SIGKILL
-		var err error
-		pid, err = syscall.ForkExec(command[0], command, &syscall.ProcAttr{
-			Dir: d.cfg.Dir, Env: env, Sys: attr,
-			Files: []uintptr{d.null.Fd(), writer.Fd(), writer.Fd(), theirs.Fd()},
+		return withoutHugePages(func() (err error) {
+			pid, err = syscall.ForkExec(command[0], command, &syscall.ProcAttr{
+				Dir: d.cfg.Dir, Env: env, Sys: attr,
+				Files: []uintptr{d.null.Fd(), writer.Fd(), writer.Fd(), theirs.Fd()},
+			})
+			return err
 		})
-		return err
 	})
 	if pid == 0 {
 		return nil, errors.Join(fmt.Errorf("execute %s: %w", command[0], err), ours.Close(), output.close())

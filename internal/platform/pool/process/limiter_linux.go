@@ -80,7 +80,7 @@ type watched struct{ spawner *spawner }
 
 func (watched) name() string { return Watched }
 
-func (w watched) newGroup(limit job.Bytes) (group, error) {
+func (w watched) newGroup(job.Bytes) (group, error) {
 	return &watchedGroup{spawner: w.spawner}, nil
 }
 

@@ -72,7 +72,7 @@ func actAsOwner() error {
 // TestKilledOwnerLeavesNothing: the kernel ends the workers of an owner that is
 // killed, and the next Open sweeps groups and what the workers had started.
 func TestKilledOwnerLeavesNothing(t *testing.T) {
-	for _, enforcement := range []string{"", process.Watched} {
+	for _, enforcement := range kinds {
 		owner := exec.Command(os.Args[0])
 		owner.Env = append(os.Environ(), ownerRole+"="+workerPath, ownerEnforcement+"="+enforcement)
 		owner.Stderr = os.Stderr

@@ -15,10 +15,10 @@ import (
 	"disdel/internal/job"
 )
 
-// memoryFiles are a process's files in /proc, kept open: they name the process
-// and nobody who gets its number later. A file that could not be opened, or a
-// process that is gone, gives 0.
-type memoryFiles struct{ status, statm, clear *os.File }
+// memoryFiles are a process's folder in /proc and files in it, kept open: they
+// name the process and nobody who gets its number later. A file that could not
+// be opened, or a process that is gone, gives 0.
+type memoryFiles struct{ folder, status, statm, clear *os.File }
 
 func openMemoryFiles(pid int) *memoryFiles {
 	open := func(name string, flag int) *os.File {
@@ -28,29 +28,56 @@ func openMemoryFiles(pid int) *memoryFiles {
 		}
 		return file
 	}
-	return &memoryFiles{open("status", os.O_RDONLY), open("statm", os.O_RDONLY), open("clear_refs", os.O_WRONLY)}
+	return &memoryFiles{open("", unix.O_PATH), open("status", os.O_RDONLY), open("statm", os.O_RDONLY), open("clear_refs", os.O_WRONLY)}
 }
 
 func (m *memoryFiles) close() {
-	for _, file := range []*os.File{m.status, m.statm, m.clear} {
+	for _, file := range []*os.File{m.folder, m.status, m.statm, m.clear} {
 		_ = file.Close() // closing a nil file is an error without effect
 	}
 }
 
-// peak returns the high-water mark of resident memory.
+// peak returns the high-water mark of resident memory. The kernel keeps it of
+// counters to which each thread (since Linux 6.2 each processor) adds now and
+// then, up to 256 KB late; summed over a Go program's threads that is more than
+// a prediction may be off. What the counters leave out now, the mark does too.
 func (m *memoryFiles) peak() job.Bytes {
 	var buffer [4096]byte
 	n, _ := m.status.ReadAt(buffer[:], 0) // short reads end with an error
-	_, rest, found := bytes.Cut(buffer[:max(n, 0)], []byte("\nVmHWM:"))
-	if !found {
-		return 0
+	status := buffer[:max(n, 0)]
+	mark, counted := kilobytes(status, "\nVmHWM:"), kilobytes(status, "\nVmRSS:")
+	if mark == 0 || counted == 0 {
+		return mark
 	}
-	value, _, _ := bytes.Cut(rest, []byte(" kB"))
-	kilobytes, err := strconv.ParseInt(string(bytes.TrimSpace(value)), 10, 64)
+	return mark + max(0, m.walked()-counted)
+}
+
+// walked returns the resident memory now as the page tables have it. For 10 MB
+// that takes about 0.2 ms.
+func (m *memoryFiles) walked() job.Bytes {
+	// Opened anew, since an open one is of the program that ran then.
+	fd, err := unix.Openat(int(m.folder.Fd()), "smaps_rollup", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0
 	}
-	return job.Bytes(kilobytes) * job.KB
+	defer unix.Close(fd)
+	var buffer [2048]byte
+	n, err := unix.Read(fd, buffer[:])
+	if err != nil {
+		return 0
+	}
+	return kilobytes(buffer[:n], "\nRss:")
+}
+
+// kilobytes finds a line "name: number kB".
+func kilobytes(text []byte, name string) job.Bytes {
+	_, rest, found := bytes.Cut(text, []byte(name))
+	value, _, _ := bytes.Cut(rest, []byte(" kB"))
+	n, err := strconv.ParseInt(string(bytes.TrimSpace(value)), 10, 64)
+	if !found || err != nil {
+		return 0
+	}
+	return job.Bytes(n) * job.KB
 }
 
 // resident returns the resident memory now.

@@ -57,7 +57,7 @@ func TestWorkerInheritsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	outcome := call(t, openPool(t, "", 1), `{"role":"report"}`)
+	outcome := call(t, openPool(t, kinds[0], 1), `{"role":"report"}`)
 	var got struct {
 		Pid, Session int
 		OomScore     string
@@ -91,10 +91,30 @@ func TestWorkerInheritsNothing(t *testing.T) {
 	}
 }
 
+// TestWorkerHasNoHugePages: with them its memory would be a matter of chance.
+func TestWorkerHasNoHugePages(t *testing.T) {
+	outcome := call(t, openPool(t, kinds[0], 1), `{"role":"report"}`)
+	var got struct{ Pid int }
+	if err := json.Unmarshal(outcome.Result, &got); err != nil {
+		t.Fatal(err)
+	}
+	for pid, want := range map[int]string{got.Pid: "0", os.Getpid(): "1"} {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, known := strings.Cut(string(status), "THP_enabled:")
+		enabled, _, _ := strings.Cut(strings.TrimSpace(rest), "\n")
+		if known && enabled != want {
+			t.Errorf("process %d may have huge pages: %s, want %s", pid, enabled, want)
+		}
+	}
+}
+
 // TestOrphansAreFound: what a worker starts ends with it, even in a session of
 // its own.
 func TestOrphansAreFound(t *testing.T) {
-	for _, enforcement := range []string{"", process.Watched} {
+	for _, enforcement := range kinds {
 		p := openPool(t, enforcement, 1)
 		outcome := call(t, p, `{"role":"orphan"}`)
 		var orphan struct{ Pid int }
@@ -133,7 +153,7 @@ func TestWatchedLimitHoldsBetweenSamples(t *testing.T) {
 
 // TestGrownContainerUsesItsMemory: the kernel lets it, not only the books.
 func TestGrownContainerUsesItsMemory(t *testing.T) {
-	p := openPool(t, "", 4)
+	p := openPool(t, kinds[0], 4)
 	// A worker with more memory from the start is the measure.
 	if outcome := call(t, p, `{"role":"allocate","bytes":104857600}`); outcome.Kind != platform.OutOfMemory {
 		t.Fatalf("outcome %+v", outcome)
@@ -217,7 +237,7 @@ func TestNamedEnforcementIsHadOrRefused(t *testing.T) {
 }
 
 func BenchmarkWarmCall(b *testing.B) {
-	for _, enforcement := range []string{"", process.Watched} {
+	for _, enforcement := range kinds {
 		b.Run("enforcement="+enforcement, func(b *testing.B) {
 			p := openPool(b, enforcement, 1)
 			call(b, p, `{}`)
@@ -233,7 +253,7 @@ func BenchmarkWarmCall(b *testing.B) {
 // BenchmarkColdCall starts, initialises and calls a worker, which is killed for
 // the next one.
 func BenchmarkColdCall(b *testing.B) {
-	for _, enforcement := range []string{"", process.Watched} {
+	for _, enforcement := range kinds {
 		b.Run("enforcement="+enforcement, func(b *testing.B) {
 			p := openPool(b, enforcement, 1)
 			var initTime time.Duration

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // spawner runs functions on one operating system thread that lives as long as
@@ -56,4 +58,27 @@ func (s *spawner) do(work func() error) error {
 func (s *spawner) close() {
 	close(s.work)
 	<-s.done
+}
+
+// hugePages guards this process's own setting.
+var hugePages sync.Mutex
+
+// withoutHugePages runs fork such that the child never gets transparent huge
+// pages. Where a system gives them to everybody, a touched page can cost 2 MB,
+// and whether it does depends on chance: no prediction of memory would hold. The
+// setting can only be inherited, so this process has it meanwhile.
+func withoutHugePages(fork func() error) error {
+	hugePages.Lock()
+	defer hugePages.Unlock()
+	off, err := unix.PrctlRetInt(unix.PR_GET_THP_DISABLE, 0, 0, 0, 0)
+	if err != nil || off != 0 { // a kernel without them, or nothing to do
+		return fork()
+	}
+	if err := unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	err = fork()
+	// Nothing but speed depends on it.
+	_ = unix.Prctl(unix.PR_SET_THP_DISABLE, 0, 0, 0, 0)
+	return err
 }

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"disdel/internal/control"
+	"disdel/internal/job"
+	"disdel/internal/platform/pool"
+)
+
+func (a *app) resumeCommand() *cobra.Command {
+	o := &options{}
+	cmd := &cobra.Command{
+		Use:   "resume JOB",
+		Short: "Go on with a job whose controller was killed",
+		Long: `Resume reads a job's log from the store and goes on where it ends: what is in the
+log is done, everything else is done again. The model is the one that the job
+would have given anyway.
+
+A job that another disdel still runs is taken over: the other one then stops.`,
+		Example: `  disdel jobs
+  disdel resume 20261123-130259-4f2a91`,
+		Args: oneJob,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id := job.ID(args[0])
+			if err := id.Validate(); err != nil {
+				return usagef("%w", err)
+			}
+			return a.resume(cmd.Context(), o, id)
+		},
+	}
+	o.enforcementFlag(cmd)
+	o.workerStoreFlag(cmd)
+	o.storeFlag(cmd)
+	o.outputFlags(cmd)
+	return cmd
+}
+
+func (a *app) resume(ctx context.Context, o *options, id job.ID) (err error) {
+	if o.pool, err = a.poolOf(ctx, o, id); err != nil {
+		return err
+	}
+	e, err := a.open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.close()) }()
+	record, err := control.Resume(ctx, e.config, id)
+	return a.conclude(ctx, o, record, err)
+}
+
+// poolOf is the pool that the job was planned for.
+func (a *app) poolOf(ctx context.Context, o *options, id job.ID) (cfg pool.Config, err error) {
+	s, err := a.openStore(ctx, o.store)
+	if err != nil {
+		return cfg, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	state, err := control.Load(ctx, s, id)
+	if err != nil {
+		return cfg, err
+	}
+	l := state.Created.Limits
+	return pool.Config{
+		MemoryMin: l.MemoryMin, MemoryMax: l.MemoryMax, MemoryDefault: l.MemoryDefault, PoolMemory: l.PoolMemory,
+		TimeoutMin: l.TimeoutMin, TimeoutMax: l.TimeoutMax, TimeoutDefault: l.TimeoutDefault,
+		Concurrency: l.Concurrency, PayloadMax: l.PayloadMax,
+	}, nil
+}
