@@ -28,7 +28,7 @@ type Instance struct {
 	set     kernel.Set
 
 	weights, gradients, m, v []float32
-	scratch                  []float32
+	scratch, zeros           []float32
 	predicted                []uint16
 	stages                   []bound
 	input, logits            []float32
@@ -79,8 +79,8 @@ func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 	in.scratch = floats(region(4 * p.scratch))
 	// A layer without a bias has zeros for one, which nothing changes, and its
 	// gradient is dropped.
-	zeros := floats(region(4 * p.zeros))
-	clear(zeros)
+	in.zeros = floats(region(4 * p.zeros))
+	in.Restore()
 	var dropped []float32
 	if p.cfg.Train {
 		dropped = floats(region(4 * p.zeros))
@@ -98,7 +98,7 @@ func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 			weight := p.params[s.weight]
 			b.w = weight.of(in.weights)
 			if s.noBias {
-				b.bias = zeros[:weight.Shape[len(weight.Shape)-1]]
+				b.bias = in.zeros[:weight.Shape[len(weight.Shape)-1]]
 			} else {
 				b.bias = p.params[s.weight+1].of(in.weights)
 			}
@@ -135,6 +135,10 @@ func floats(b []byte) []float32 {
 	}
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }
+
+// Restore makes the instance usable again after its part of the arena has held
+// something else. Weights and moments are to be filled anew.
+func (in *Instance) Restore() { clear(in.zeros) }
 
 // Program returns the program.
 func (in *Instance) Program() *Program { return in.program }

@@ -171,7 +171,7 @@ func (w *Worker) loadModel(ctx context.Context, key string, d job.Dataset, strea
 	if err != nil {
 		return m, fmt.Errorf("%w: %w", errTask, err)
 	}
-	m.arena, m.instance, m.memory, err = w.bind(program, stream)
+	m.arena, m.instance, m.memory, err = w.bind(program, stream, 0)
 	if err != nil {
 		return loaded{}, err
 	}
