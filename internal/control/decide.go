@@ -272,7 +272,7 @@ func start(s State, tasks []job.Task, now time.Time) []action {
 		}
 		acts = append(acts, invoke{Invoked{
 			Attempt: attempt, Action: s.Resources.ActionName(), Revision: s.Resources.Revision,
-			Limit: s.Resources.Memory, Task: t,
+			Limit: s.Resources.Memory, Task: s.Resources.Equip(t),
 		}})
 		running++
 		attempt++

@@ -198,7 +198,7 @@ func describe(a action) string {
 			return strings.TrimRight(fmt.Sprintf("finished %s: %s", e.Finished.Status, e.Finished.Error), ": ")
 		case e.Replanned != nil:
 			r := e.Replanned.Resources
-			return fmt.Sprintf("replanned %d: %d containers of %v, slices of %v, %d rounds an invocation", r.Revision, r.Containers, r.Memory, r.Budget, r.SpanRounds)
+			return fmt.Sprintf("replanned %d: %d containers of %v, slices of %v, pieces of %d, %d rounds an invocation", r.Revision, r.Containers, r.Memory, r.Budget, r.MicroBatch, r.SpanRounds)
 		}
 		return "note of another event"
 	case adopt:

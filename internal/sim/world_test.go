@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-var kernelSet = kernel.Generic().Name
+var kernelSet = kernel.Best().Name
 
 const jobID = job.ID("sim")
 

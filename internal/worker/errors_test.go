@@ -16,6 +16,7 @@ import (
 	"disdel/internal/data/shard"
 	"disdel/internal/job"
 	"disdel/internal/nn"
+	"disdel/internal/nn/kernel"
 	"disdel/internal/nn/safetensors"
 	"disdel/internal/store"
 	"disdel/internal/store/dir"
@@ -203,7 +204,7 @@ func TestErrors_Plan(t *testing.T) {
 		change func(*job.Numerics)
 		says   string
 	}{
-		{"another kernel set", func(n *job.Numerics) { n.KernelSet = "fma-9" }, "kernel set fma-9, this worker has generic-1"},
+		{"another kernel set", func(n *job.Numerics) { n.KernelSet = "fma-9" }, "kernel set fma-9, this worker has " + kernel.Best().Name},
 		{"a later version", func(n *job.Numerics) { n.Version++ }, "numerics version 2"},
 		{"no replicas", func(n *job.Numerics) { n.Replicas = 0 }, "0 replicas"},
 		{"no rounds", func(n *job.Numerics) { n.RoundSteps = 0 }, "rounds of 0"},

@@ -41,7 +41,10 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 		return result, err
 	}
 	spec := t.stream(task.Replica)
-	program, err := nn.Compile(t.model, nn.Config{Batch: spec.Batch, Train: true, Optimizer: t.optimizer})
+	program, err := nn.Compile(t.model, nn.Config{
+		Batch: spec.Batch, MicroBatch: min(task.MicroBatch, spec.Batch), Train: true, Optimizer: t.optimizer,
+		Threads: task.Threads, Spin: task.Spin,
+	})
 	if err != nil {
 		return result, fmt.Errorf("%w: %w", errTask, err)
 	}
@@ -53,7 +56,7 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 	if err != nil {
 		return result, err
 	}
-	defer func() { err = errors.Join(err, arena.Close()) }()
+	defer func() { err = errors.Join(err, w.release(arena, instance)) }()
 	stream, err := shard.NewStreamIn(memory, spec)
 	if err != nil {
 		return result, err
@@ -124,7 +127,7 @@ const streamAlignment = 64
 
 // bind makes an instance in an arena that also has room for streams like spec,
 // which may follow each other there. What is before them has least bytes at
-// least. The caller closes the arena.
+// least. The caller releases both.
 func (w *Worker) bind(program *nn.Program, spec shard.StreamSpec, least int) (*nn.Arena, *nn.Instance, []byte, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, nil, nil, fmt.Errorf("%w: %w", errTask, err)
@@ -134,11 +137,20 @@ func (w *Worker) bind(program *nn.Program, spec shard.StreamSpec, least int) (*n
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	w.cfg.Processors(program.Config().Threads)
 	instance, err := program.Bind(arena.Bytes(), w.cfg.Kernels)
 	if err != nil {
+		w.cfg.Processors(1)
 		return nil, nil, nil, errors.Join(err, arena.Close())
 	}
 	return arena, instance, arena.Bytes()[at:], nil
+}
+
+// release undoes bind.
+func (w *Worker) release(arena *nn.Arena, instance *nn.Instance) error {
+	instance.Close()
+	w.cfg.Processors(1)
+	return arena.Close()
 }
 
 // held returns the vectors of an instance that training.groups describes.
