@@ -18,6 +18,10 @@ type Resources struct {
 	Timeout time.Duration `json:"timeout_ns"`
 	// Containers is the most invocations at once.
 	Containers int `json:"containers"`
+	// SpanRounds is the most rounds that one training invocation goes through: it
+	// waits at the end of each for the other replicas, so all of them must run at
+	// once. 1 is one round an invocation.
+	SpanRounds int `json:"span_rounds,omitempty"`
 	// Budget is how long a training invocation computes before it hands over.
 	Budget time.Duration `json:"budget_ns"`
 	// Threads is how many threads a training or inference invocation computes

@@ -49,7 +49,8 @@ var mayImport = map[string][]string{
 	"internal/plan":                   {"internal/job", "internal/nn"},
 	// nn: a model's specification is read to report its size.
 	"internal/control": {"internal/job", "internal/nn", "internal/plan", "internal/platform", "internal/store"},
-	"internal/report":  {"internal/job"},
+	"internal/bench":   {"internal/job"},
+	"internal/report":  {"internal/bench", "internal/job"},
 
 	"internal/platform":                         {"internal/job"},
 	"internal/platform/platformtest":            {"internal/job", "internal/platform"},

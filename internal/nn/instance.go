@@ -29,7 +29,7 @@ type Instance struct {
 	team    *kernel.Team
 
 	weights, gradients, m, v []float32
-	scratch                  []float32
+	scratch, zeros           []float32
 	predicted                []uint16
 	stages                   []bound
 	input, logits            []float32
@@ -84,8 +84,8 @@ func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 	partials := floats(region(4 * p.partials))
 	// A layer without a bias has zeros for one, which nothing changes, and its
 	// gradient is dropped.
-	zeros := floats(region(4 * p.zeros))
-	clear(zeros)
+	in.zeros = floats(region(4 * p.zeros))
+	in.Restore()
 	var dropped []float32
 	if p.cfg.Train {
 		dropped = floats(region(4 * p.zeros))
@@ -103,7 +103,7 @@ func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
 			weight := p.params[s.weight]
 			b.w = weight.of(in.weights)
 			if s.noBias {
-				b.bias = zeros[:weight.Shape[len(weight.Shape)-1]]
+				b.bias = in.zeros[:weight.Shape[len(weight.Shape)-1]]
 			} else {
 				b.bias = p.params[s.weight+1].of(in.weights)
 			}
@@ -143,6 +143,10 @@ func floats(b []byte) []float32 {
 	}
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }
+
+// Restore makes the instance usable again after its part of the arena has held
+// something else. Weights and moments are to be filled anew.
+func (in *Instance) Restore() { clear(in.zeros) }
 
 // Close ends the instance's goroutines; it is not used afterwards. Without
 // threads there is nothing to end. A second Close does nothing.

@@ -50,8 +50,22 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 	next.Memory = grown
 	next.Explanation = nil
 	containers(&next, spec, limits, r.Containers)
+	if next.Containers < r.Containers {
+		next.SpanRounds = min(r.SpanRounds, 1) // not all replicas run at once any more
+	}
 	next.Explanation = append(next.Explanation, fmt.Sprintf("memory: %s ran out of %v, so %v now.", role, r.Memory, grown))
 	return next, nil
+}
+
+// AfterWaiting makes the next resource plan after replicas that were to meet did
+// not run at the same time, whatever the platform's limits promise: one round an
+// invocation.
+func AfterWaiting(r job.Resources) job.Resources {
+	next := r
+	next.Revision++
+	next.SpanRounds = min(r.SpanRounds, 1)
+	next.Explanation = []string{"rounds: one an invocation, since replicas waited for others that did not run at the same time."}
+	return next
 }
 
 // AfterTimeout makes the next resource plan after an invocation of role overran

@@ -74,20 +74,55 @@ func train(spec job.Spec, n job.Numerics, m model, limits job.Limits, probe job.
 	if err != nil {
 		return job.Resources{}, err
 	}
-	r, err := evaluation(spec, n.Dataset, m, limits, probe, n.Replicas, c)
+	average := averageEstimate(n, m, probe)
+	r, err := assemble(spec, n, m, limits, probe, train, average, c)
 	if err != nil {
 		return job.Resources{}, err
 	}
-	r.Roles[job.RoleTrain] = train
-	r.Roles[job.RoleAverage] = averageEstimate(n, m, probe)
-	if err := fit(&r, spec, limits, n.Replicas); err != nil {
-		return job.Resources{}, err
+	if n.Rounds() > 1 {
+		r = span(r, spec, n, m, limits, probe, c)
 	}
 	parallel := min(r.Containers, max(limits.Processors, 1), n.Replicas)
 	waves := float64(n.Replicas) / float64(parallel)
 	step := rate(flops.Forward+flops.Backward, probe.FLOPS*speedup(c.threads, r.Containers, limits))
 	r.Seconds += float64(n.Steps)*step*waves + float64(n.Rounds())*callSeconds*(waves+1)
 	return r, nil
+}
+
+// span makes an invocation of r's train go through as many rounds as its time
+// allows and meet the others at the end of each, where all replicas run at once:
+// the cheapest way through many rounds. Any replica may have to average, which
+// it does in the memory where it trains.
+func span(r job.Resources, spec job.Spec, n job.Numerics, m model, limits job.Limits, probe job.Probe, c choice) job.Resources {
+	train, average := r.Roles[job.RoleTrain], r.Roles[job.RoleAverage]
+	train.Fit = max(train.Fit, average.Model)
+	wide, err := assemble(spec, n, m, limits, probe, withSafety(train), average, c)
+	why := ""
+	switch {
+	case r.Containers < n.Replicas:
+		why = fmt.Sprintf("only %d of %d replicas run at once", r.Containers, n.Replicas)
+	case err != nil:
+		why = "training and averaging in one container do not fit: " + err.Error()
+	case wide.Containers < n.Replicas:
+		why = fmt.Sprintf("of containers of %v, which can also average, only %d of %d fit at once", wide.Memory, wide.Containers, n.Replicas)
+	default:
+		wide.SpanRounds = n.Rounds()
+		wide.Explanation = append(wide.Explanation, "rounds: as many an invocation as its time allows, since all replicas run at once.")
+		return wide
+	}
+	r.SpanRounds = 1
+	r.Explanation = append(r.Explanation, "rounds: one an invocation, since "+why+".")
+	return r
+}
+
+// assemble puts the estimates of all roles together and fits them into limits.
+func assemble(spec job.Spec, n job.Numerics, m model, limits job.Limits, probe job.Probe, train, average job.Estimate, c choice) (job.Resources, error) {
+	r, err := evaluation(spec, n.Dataset, m, limits, probe, n.Replicas, c)
+	if err != nil {
+		return r, err
+	}
+	r.Roles[job.RoleTrain], r.Roles[job.RoleAverage] = train, average
+	return r, fit(&r, spec, limits, n.Replicas)
 }
 
 // Infer makes the resource plan of an inference job with the model spec (the

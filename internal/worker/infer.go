@@ -172,7 +172,7 @@ func (w *Worker) loadModel(ctx context.Context, task job.Task, stream shard.Stre
 	if err != nil {
 		return m, fmt.Errorf("%w: %w", errTask, err)
 	}
-	m.arena, m.instance, m.memory, err = w.bind(program, stream)
+	m.arena, m.instance, m.memory, err = w.bind(program, stream, 0)
 	if err != nil {
 		return loaded{}, err
 	}
