@@ -74,7 +74,7 @@ func longRun(b *testing.B, spec Spec, threads int) {
 			if _, err := takeStep(in, x[k*size:][:size], y[k*batch:][:batch], t+1); err != nil {
 				b.Fatal(err)
 			}
-				// The best: other work on the machine does not show.
+			// The best: other work on the machine does not show.
 			switch took := time.Since(began); {
 			case t < 100:
 				early = min(early, took)
