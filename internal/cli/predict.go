@@ -177,7 +177,7 @@ func newPredictor(m openedModel, top int) (_ *predictor, err error) {
 	if err != nil {
 		return nil, err
 	}
-	instance, err := program.Bind(arena.Bytes(), kernel.Generic())
+	instance, err := program.Bind(arena.Bytes(), kernel.Best())
 	if err == nil {
 		err = m.ReadWeights(instance.Weights())
 	}

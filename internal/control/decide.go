@@ -19,6 +19,9 @@ const (
 	maxFailures = 4
 	// maxThrottled is how often in a row it may be throttled.
 	maxThrottled = 60
+	// maxWaited is how often in a row a replica may do little but wait for the
+	// others before rounds are taken one by one.
+	maxWaited = 2
 	// maxRevisions is how many resource plans a job may have.
 	maxRevisions = 12
 
@@ -162,6 +165,9 @@ func decidePlan(s State) []action {
 func replan(s State) []action {
 	for _, t := range pending(s) {
 		p := s.progress(unitOf(t))
+		if t.Meet && p.waited >= maxWaited {
+			return []action{note{Event{Replanned: &Replanned{Resources: plan.AfterWaiting(*s.Resources)}}}}
+		}
 		if p.last == nil || p.last.Revision != s.Resources.Revision {
 			continue
 		}
@@ -193,17 +199,25 @@ func pending(s State) []job.Task {
 	id := s.Created.Job
 	if !s.trained() {
 		n := *s.Numerics
-		end := n.RoundEnd(s.Round)
+		round := min(s.Round, n.Rounds()-1)
+		start, end := round*n.RoundSteps, n.RoundEnd(round)
+		meet, last := s.Resources.SpanRounds > 1, end
+		if meet {
+			// A replica at the end of a round waits there for the others, who may
+			// be further than the log knows.
+			last = n.Steps
+		}
 		for replica, reached := range s.Reached {
-			if reached < end {
+			if from := max(reached, start); from < last {
+				first := from / n.RoundSteps
 				tasks = append(tasks, job.Task{
-					Role: job.RoleTrain, Job: id, Plan: s.Plan,
-					Replica: replica, From: reached, To: end, Budget: s.Resources.Budget,
+					Role: job.RoleTrain, Job: id, Plan: s.Plan, Replica: replica, From: from, Meet: meet,
+					To: n.RoundEnd(min(first+max(s.Resources.SpanRounds, 1), n.Rounds()) - 1), Budget: s.Resources.Budget,
 				})
 			}
 		}
 		if len(tasks) == 0 {
-			tasks = append(tasks, job.Task{Role: job.RoleAverage, Job: id, Plan: s.Plan, From: s.Round * n.RoundSteps, To: end})
+			tasks = append(tasks, job.Task{Role: job.RoleAverage, Job: id, Plan: s.Plan, From: start, To: end})
 		}
 		return tasks
 	}
@@ -258,7 +272,7 @@ func start(s State, tasks []job.Task, now time.Time) []action {
 		}
 		acts = append(acts, invoke{Invoked{
 			Attempt: attempt, Action: s.Resources.ActionName(), Revision: s.Resources.Revision,
-			Limit: s.Resources.Memory, Task: t,
+			Limit: s.Resources.Memory, Task: s.Resources.Equip(t),
 		}})
 		running++
 		attempt++

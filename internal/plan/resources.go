@@ -27,6 +27,13 @@ type Infeasible struct {
 	Detail string
 }
 
+// What can be short.
+const (
+	limitMemory  = "memory"
+	limitPool    = "pool memory"
+	limitTimeout = "timeout"
+)
+
 // Error says it in one sentence.
 func (e *Infeasible) Error() string { return "infeasible: " + e.Detail }
 
@@ -52,25 +59,70 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 		return job.Resources{}, fmt.Errorf("plan: numerics of %d replicas, local batch %d, rounds of %d steps: %w",
 			n.Replicas, n.LocalBatch, n.RoundSteps, job.ErrSpec)
 	}
-	train, flops, err := trainEstimate(n, m, probe)
+	batch := stepBatch(n)
+	if m.spec.WholeBatches() {
+		batch = 0
+	}
+	r, err := choose(spec, limits, batch, func(c choice) (job.Resources, error) { return train(spec, n, m, limits, probe, c) })
+	r.Explanation = append(r.Explanation, explainNumerics(spec, n)...)
+	return r, err
+}
+
+// train makes the plan of a training job with a choice.
+func train(spec job.Spec, n job.Numerics, m model, limits job.Limits, probe job.Probe, c choice) (job.Resources, error) {
+	train, flops, err := trainEstimate(n, m, probe, c)
 	if err != nil {
 		return job.Resources{}, err
 	}
-	r, err := evaluation(spec, n.Dataset, m, limits, probe, n.Replicas)
+	average := averageEstimate(n, m, probe)
+	r, err := assemble(spec, n, m, limits, probe, train, average, c)
 	if err != nil {
 		return job.Resources{}, err
 	}
-	r.Roles[job.RoleTrain] = train
-	r.Roles[job.RoleAverage] = averageEstimate(n, m, probe)
-	if err := fit(&r, spec, limits, n.Replicas); err != nil {
-		return job.Resources{}, err
+	if n.Rounds() > 1 {
+		r = span(r, spec, n, m, limits, probe, c)
 	}
 	parallel := min(r.Containers, max(limits.Processors, 1), n.Replicas)
 	waves := float64(n.Replicas) / float64(parallel)
-	step := rate(flops.Forward+flops.Backward, probe.FLOPS)
-	r.Explanation = append(r.Explanation, explainNumerics(spec, n)...)
+	step := rate(flops.Forward+flops.Backward, probe.FLOPS*speedup(c.threads, r.Containers, limits))
 	r.Seconds += float64(n.Steps)*step*waves + float64(n.Rounds())*callSeconds*(waves+1)
 	return r, nil
+}
+
+// span makes an invocation of r's train go through as many rounds as its time
+// allows and meet the others at the end of each, where all replicas run at once:
+// the cheapest way through many rounds. Any replica may have to average, which
+// it does in the memory where it trains.
+func span(r job.Resources, spec job.Spec, n job.Numerics, m model, limits job.Limits, probe job.Probe, c choice) job.Resources {
+	train, average := r.Roles[job.RoleTrain], r.Roles[job.RoleAverage]
+	train.Fit = max(train.Fit, average.Model)
+	wide, err := assemble(spec, n, m, limits, probe, withSafety(train), average, c)
+	why := ""
+	switch {
+	case r.Containers < n.Replicas:
+		why = fmt.Sprintf("only %d of %d replicas run at once", r.Containers, n.Replicas)
+	case err != nil:
+		why = "training and averaging in one container do not fit: " + err.Error()
+	case wide.Containers < n.Replicas:
+		why = fmt.Sprintf("of containers of %v, which can also average, only %d of %d fit at once", wide.Memory, wide.Containers, n.Replicas)
+	default:
+		wide.SpanRounds = n.Rounds()
+		wide.Explanation = append(wide.Explanation, "rounds: as many an invocation as its time allows, since all replicas run at once.")
+		return wide
+	}
+	r.SpanRounds = 1
+	r.Explanation = append(r.Explanation, "rounds: one an invocation, since "+why+".")
+	return r
+}
+
+// assemble puts the estimates of all roles together and fits them into limits.
+func assemble(spec job.Spec, n job.Numerics, m model, limits job.Limits, probe job.Probe, train, average job.Estimate, c choice) (job.Resources, error) {
+	r, err := evaluation(spec, n.Dataset, m, limits, probe, n.Replicas, c)
+	if err != nil {
+		return r, err
+	}
+	r.Roles[job.RoleTrain], r.Roles[job.RoleAverage] = train, average
+	return r, fit(&r, spec, limits, n.Replicas)
 }
 
 // Infer makes the resource plan of an inference job with the model spec (the
@@ -85,21 +137,23 @@ func Infer(spec job.Spec, d job.Dataset, modelSpec []byte, limits job.Limits, pr
 			ErrModel, in, m.spec.Classes, d.Name, d.Height, d.Width, d.Channels, d.Classes)
 	}
 	want := cmp.Or(limits.Processors, 1)
-	r, err := evaluation(spec, d, m, limits, probe, want)
-	if err != nil {
-		return job.Resources{}, err
-	}
-	return r, fit(&r, spec, limits, r.InferPieces)
+	return choose(spec, limits, 0, func(c choice) (job.Resources, error) {
+		r, err := evaluation(spec, d, m, limits, probe, want, c)
+		if err != nil {
+			return job.Resources{}, err
+		}
+		return r, fit(&r, spec, limits, r.InferPieces)
+	})
 }
 
 // evaluation starts a plan with what every job needs: running the model over
 // the test part in pieces of whole shards, and merging the counts.
-func evaluation(spec job.Spec, d job.Dataset, m model, limits job.Limits, probe job.Probe, want int) (job.Resources, error) {
+func evaluation(spec job.Spec, d job.Dataset, m model, limits job.Limits, probe job.Probe, want int, c choice) (job.Resources, error) {
 	if d.Test < 1 || d.ShardRecords < 1 {
 		return job.Resources{}, fmt.Errorf("data set %s has no test records: %w", d.Name, job.ErrSpec)
 	}
 	batch := min(inferBatch, d.Test)
-	infer, flops, err := inferEstimate(d, m, batch, probe)
+	infer, flops, err := inferEstimate(d, m, batch, probe, c)
 	if err != nil {
 		return job.Resources{}, err
 	}
@@ -112,12 +166,14 @@ func evaluation(spec job.Spec, d job.Dataset, m model, limits job.Limits, probe 
 	return job.Resources{
 		InferBatch:  batch,
 		InferPieces: pieces,
+		Threads:     c.threads,
+		MicroBatch:  c.micro,
 		Roles: map[job.Role]job.Estimate{
 			job.RoleInfer:    infer,
 			job.RoleEvaluate: evaluateEstimate(d, probe),
 			job.RoleProbe:    probeEstimate(probe),
 		},
-		Seconds: perRecord*float64(d.Test)/float64(parallel) + 2*callSeconds,
+		Seconds: perRecord*float64(d.Test)/(float64(parallel)*speedup(c.threads, pieces, limits)) + 2*callSeconds,
 	}, nil
 }
 
@@ -142,11 +198,11 @@ func Check(spec job.Spec, limits job.Limits) error {
 func checkTimeout(timeout time.Duration, limits job.Limits) error {
 	switch {
 	case timeout < limits.TimeoutMin:
-		return &Infeasible{"timeout", int64(timeout), int64(limits.TimeoutMin), fmt.Sprintf(
+		return &Infeasible{limitTimeout, int64(timeout), int64(limits.TimeoutMin), fmt.Sprintf(
 			"a timeout of %v is less than the platform's %v (short by %v); change --timeout",
 			timeout, limits.TimeoutMin, limits.TimeoutMin-timeout)}
 	case limits.TimeoutMax > 0 && timeout > limits.TimeoutMax:
-		return &Infeasible{"timeout", int64(timeout), int64(limits.TimeoutMax), fmt.Sprintf(
+		return &Infeasible{limitTimeout, int64(timeout), int64(limits.TimeoutMax), fmt.Sprintf(
 			"a timeout of %v is more than the platform's %v (short by %v); change --timeout",
 			timeout, limits.TimeoutMax, timeout-limits.TimeoutMax)}
 	}
@@ -180,6 +236,13 @@ func floorMemory(b job.Bytes, limits job.Limits) job.Bytes {
 
 // fit chooses memory, time limit and containers within limits.
 func fit(r *job.Resources, spec job.Spec, limits job.Limits, want int) error {
+	// A container serves all roles, and keeps the threads that it once had.
+	for role, e := range r.Roles {
+		if role != job.RoleProbe {
+			e.Safety += job.Bytes(r.Threads-1) * threadBytes
+			r.Roles[role] = e
+		}
+	}
 	role, need := largest(r.Roles)
 	r.Memory = CeilMemory(max(need, limits.MemoryMin), limits)
 	if spec.Memory > 0 {
@@ -189,9 +252,9 @@ func fit(r *job.Resources, spec job.Spec, limits job.Limits, want int) error {
 		r.Memory = spec.Memory
 	}
 	if limits.MemoryMax > 0 && r.Memory > limits.MemoryMax {
-		return &Infeasible{"memory", int64(r.Memory), int64(limits.MemoryMax), fmt.Sprintf(
+		return &Infeasible{limitMemory, int64(r.Memory), int64(limits.MemoryMax), fmt.Sprintf(
 			"%s needs %v of memory, the platform allows %v (short by %v); %s",
-			role, r.Memory, limits.MemoryMax, r.Memory-limits.MemoryMax, lessMemory(role))}
+			role, r.Memory, limits.MemoryMax, r.Memory-limits.MemoryMax, lessMemory(role, r.MicroBatch))}
 	}
 	if limits.PoolMemory > 0 && r.Memory > limits.PoolMemory {
 		return poolShort(r.Memory, limits)
@@ -214,16 +277,20 @@ func fit(r *job.Resources, spec job.Spec, limits job.Limits, want int) error {
 	return nil
 }
 
-// lessMemory says what the user can do about a role that needs too much.
-func lessMemory(role job.Role) string {
-	if role == job.RoleTrain {
+// lessMemory says what the user can do about a role that needs too much, with
+// training steps in pieces of micro records.
+func lessMemory(role job.Role, micro int) string {
+	switch {
+	case role == job.RoleTrain && micro == 1:
+		return "records are computed one by one already, so take a smaller model or a platform with larger actions"
+	case role == job.RoleTrain:
 		return "take a smaller --local-batch or a platform with larger actions"
 	}
 	return "take a smaller model or a platform with larger actions"
 }
 
 func poolShort(memory job.Bytes, limits job.Limits) error {
-	return &Infeasible{"pool memory", int64(memory), int64(limits.PoolMemory), fmt.Sprintf(
+	return &Infeasible{limitPool, int64(memory), int64(limits.PoolMemory), fmt.Sprintf(
 		"a container of %v does not fit into the pool's %v (short by %v); raise --pool-memory",
 		memory, limits.PoolMemory, memory-limits.PoolMemory)}
 }
@@ -232,20 +299,20 @@ func poolShort(memory job.Bytes, limits job.Limits) error {
 func fixedMemory(memory job.Bytes, role job.Role, need job.Bytes, limits job.Limits) error {
 	switch step := memoryStep(limits); {
 	case memory < limits.MemoryMin:
-		return &Infeasible{"memory", int64(limits.MemoryMin), int64(memory), fmt.Sprintf(
+		return &Infeasible{limitMemory, int64(limits.MemoryMin), int64(memory), fmt.Sprintf(
 			"%v of memory is less than the platform's smallest action of %v (short by %v); change --memory",
 			memory, limits.MemoryMin, limits.MemoryMin-memory)}
 	case limits.MemoryMax > 0 && memory > limits.MemoryMax:
-		return &Infeasible{"memory", int64(memory), int64(limits.MemoryMax), fmt.Sprintf(
+		return &Infeasible{limitMemory, int64(memory), int64(limits.MemoryMax), fmt.Sprintf(
 			"%v of memory is more than the platform's largest action of %v (short by %v); change --memory",
 			memory, limits.MemoryMax, memory-limits.MemoryMax)}
 	case limits.PoolMemory > 0 && memory > limits.PoolMemory:
 		return poolShort(memory, limits)
 	case memory%step != 0:
-		return &Infeasible{"memory", int64(memory), int64(step), fmt.Sprintf(
+		return &Infeasible{limitMemory, int64(memory), int64(step), fmt.Sprintf(
 			"%v of memory is not a multiple of the platform's step of %v; change --memory", memory, step)}
 	case memory < need:
-		return &Infeasible{"memory", int64(need), int64(memory), fmt.Sprintf(
+		return &Infeasible{limitMemory, int64(need), int64(memory), fmt.Sprintf(
 			"%s needs %v of memory, --memory gives %v (short by %v); raise it or leave it out", role, need, memory, need-memory)}
 	}
 	return nil
