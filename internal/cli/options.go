@@ -3,11 +3,14 @@
 package cli
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"disdel/internal/data/format"
 	"disdel/internal/job"
 	"disdel/internal/platform/pool"
+	"disdel/internal/store/redis"
 )
 
 // options are the flags that several commands share.
@@ -26,11 +29,37 @@ type options struct {
 	json, quiet bool
 }
 
+// next is a command that is to be given next, with the store of this one. Who and
+// by which password stays with who knows it.
+func (o *options) next(command string) string {
+	line := "disdel " + command
+	if o.store == "" {
+		return line
+	}
+	shown := o.store
+	if address, err := redis.ParseAddress(o.store); err == nil {
+		shown = address.String()
+		if address.WithCredential() != shown {
+			shown = strings.Replace(shown, "://", "://USER:PASSWORD@", 1)
+		}
+	}
+	return line + " --store " + shellWord(shown)
+}
+
+// shellWord writes text as one word of a shell's command line.
+func shellWord(text string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
+	if text != "" && strings.Trim(text, plain) == "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
 func (o *options) trainFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	o.spec.Kind, o.spec.Model = job.Train, job.DefaultModel
 	o.spec.Epochs, o.spec.Batch = job.DefaultEpochs, job.DefaultBatch
-	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "model: cnn (the thesis's), cnn-deep or mlp")
+	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "what to train: cnn (the thesis's), cnn-deep, mlp, or a model file of your own, FILE.json")
 	f.Var(countValue{&o.spec.Epochs}, "epochs", "passes over the training part")
 	f.Var(countValue{&o.spec.Batch}, "batch", "batch size of a sequential run, in records")
 	f.StringVar(&o.spec.Optimizer, "optimizer", job.DefaultOptimizer, "what each replica learns with: adam, adamw or sgd")

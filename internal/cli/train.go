@@ -23,6 +23,7 @@ The same seed and options give the same model, bit for bit, whatever the number
 of containers and whatever fails on the way.`,
 		Example: `  disdel train digits
   disdel train digits --model mlp --epochs 10 --json
+  disdel train digits --model examples/model.json
   disdel train mnist --data-dir ~/data
   disdel train ./leaves                     # leaves/oak/1.png, leaves/elm/1.png, ...
   disdel train digits --workers 8 --containers 2

@@ -3,6 +3,7 @@
 package job
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -47,6 +48,8 @@ const (
 	MaxReplicas = 1024
 	MaxRounds   = 1_000_000
 	MaxThreads  = 256
+	// MaxModelSpec is in bytes of JSON.
+	MaxModelSpec = 1 << 16
 )
 
 // Spec is what a user asks for. The first group decides the bits of the
@@ -59,6 +62,10 @@ type Spec struct {
 	// digest of a stored model, or the start of one; "" there is the newest model
 	// of the data set.
 	Model string `json:"model,omitempty"`
+	// ModelSpec is a model of the user's own for training, in the canonical JSON
+	// of package nn; Model is then only what it is called. Without it Model is a
+	// name that package nn knows.
+	ModelSpec json.RawMessage `json:"model_spec,omitempty"`
 
 	// Epochs is the number of passes over the training part. Default 5.
 	Epochs int `json:"epochs,omitempty"`
@@ -126,6 +133,8 @@ func (s Spec) Validate() error {
 	check(s.Batch >= 1 && s.Batch <= MaxBatch, "batch %d: want 1 to %d", s.Batch, MaxBatch)
 	if s.Kind == Train {
 		check(s.Model != "", "model: none named")
+		check(s.ModelSpec == nil || len(s.ModelSpec) <= MaxModelSpec && json.Valid(s.ModelSpec),
+			"model spec: want JSON of at most %d bytes", MaxModelSpec)
 		check(s.Epochs >= 1 && s.Epochs <= MaxEpochs, "epochs %d: want 1 to %d", s.Epochs, MaxEpochs)
 		known := slices.Sorted(maps.Keys(learningRates))
 		check(slices.Contains(known, s.Optimizer), "optimizer %.40q: want %s", s.Optimizer, strings.Join(known, ", "))
@@ -134,6 +143,7 @@ func (s Spec) Validate() error {
 		check(s.LocalBatch >= 0 && s.LocalBatch <= MaxBatch, "local batch %d: want 1 to %d", s.LocalBatch, MaxBatch)
 		check(s.Rounds >= 0 && s.Rounds <= MaxRounds, "rounds %d: want 1 to %d", s.Rounds, MaxRounds)
 	}
+	check(s.Kind == Train || s.ModelSpec == nil, "model spec: only training has one")
 	check(s.Containers >= 0 && s.Containers <= MaxReplicas, "containers %d: want 1 to %d", s.Containers, MaxReplicas)
 	check(s.Threads >= 0 && s.Threads <= MaxThreads, "threads %d: want 1 to %d", s.Threads, MaxThreads)
 	check(s.Memory >= 0, "memory %d: want more than 0", int64(s.Memory))

@@ -43,7 +43,8 @@ var mayImport = map[string][]string{
 	"internal/data/format":            {},
 	"internal/data/format/formattest": {},
 	"internal/data/shard":             {},
-	"internal/nn":                     {"internal/nn/kernel", unixCall},
+	"internal/jsontext":               {},
+	"internal/nn":                     {"internal/jsontext", "internal/nn/kernel", unixCall},
 	"internal/nn/kernel":              {cpuFeatures},
 	"internal/nn/safetensors":         {},
 	"internal/plan":                   {"internal/job", "internal/nn"},
@@ -83,7 +84,7 @@ var testsMayImport = []string{
 // workerLinks is all that disdel-worker links besides the standard library: a
 // container pays for every page of it.
 var workerLinks = []string{
-	"cmd/disdel-worker", "internal/data/shard", "internal/job", "internal/nn", "internal/nn/kernel",
+	"cmd/disdel-worker", "internal/data/shard", "internal/job", "internal/jsontext", "internal/nn", "internal/nn/kernel",
 	"internal/nn/safetensors", "internal/store", "internal/store/dir", "internal/store/redis", "internal/worker", unixCall, cpuFeatures,
 	redisClient, "github.com/cespare/xxhash/v2", "go.uber.org/atomic",
 }

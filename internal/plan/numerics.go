@@ -44,7 +44,7 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 	if data.Train < 1 || data.ShardRecords < 1 {
 		return job.Numerics{}, fmt.Errorf("data set %s has no training records: %w", data.Name, job.ErrSpec)
 	}
-	model, err := nn.Named(spec.Model, nn.Shape{H: data.Height, W: data.Width, C: data.Channels}, data.Classes)
+	model, err := modelOf(spec, data)
 	if err != nil {
 		if errors.Is(err, nn.ErrSpec) {
 			return job.Numerics{}, fmt.Errorf("%w: %s on %s: %w", ErrModel, spec.Model, data.Name, err)
@@ -89,6 +89,15 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 			"take fewer epochs, a larger --batch, or fix --rounds: %w", spec.Epochs, n.Steps, n.RoundSteps, n.Rounds(), job.MaxRounds, job.ErrSpec)
 	}
 	return n, nil
+}
+
+// modelOf is the model that a job trains: the user's own, else a named one.
+func modelOf(spec job.Spec, data job.Dataset) (nn.Spec, error) {
+	in := nn.Shape{H: data.Height, W: data.Width, C: data.Channels}
+	if spec.ModelSpec != nil {
+		return nn.Complete(spec.ModelSpec, in, data.Classes)
+	}
+	return nn.Named(spec.Model, in, data.Classes)
 }
 
 // divide chooses the number of replicas and the local batch. A replica's local

@@ -137,7 +137,7 @@ func TestErrors(t *testing.T) {
 		}, job.Corrupt, []string{"model m", "tensors; want"}},
 		{"model of another data set", withDataset(infer, func(d *job.Dataset) { d.Classes = 4 }), func(x *world) { x.replace("m", x.object(x.keys.Final())) }, job.BadTask, []string{"knows 3 classes", "tiny has 4x4x1 and 4"}},
 		{"model of larger images", withDataset(infer, func(d *job.Dataset) { d.Height = 5 }), func(x *world) { x.replace("m", x.object(x.keys.Final())) }, job.BadTask, []string{"4x4x1", "5x4x1"}},
-		{"model cut off", infer, func(x *world) { raw := x.object(x.keys.Final()); x.replace("m", raw[:len(raw)-4]) }, job.Corrupt, []string{"m: dense_", "truncated"}},
+		{"model cut off", infer, func(x *world) { raw := x.object(x.keys.Final()); x.replace("m", raw[:len(raw)-4]) }, job.Corrupt, []string{"model m: ", "dense_", "truncated"}},
 		{"model with a tail", infer, func(x *world) { x.replace("m", append(x.object(x.keys.Final()), 0)) }, job.Corrupt, []string{"after the last tensor"}},
 
 		{"evaluate nothing", job.Task{Role: job.RoleEvaluate, Dataset: &tiny}, none, job.Corrupt, []string{"0 records", "test part has 10"}},

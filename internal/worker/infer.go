@@ -12,7 +12,6 @@ import (
 	"disdel/internal/data/shard"
 	"disdel/internal/job"
 	"disdel/internal/nn"
-	"disdel/internal/nn/safetensors"
 )
 
 // counts is what inference over some shards found. The losses are kept by
@@ -151,22 +150,14 @@ func (w *Worker) loadModel(ctx context.Context, task job.Task, stream shard.Stre
 			}
 		}
 	}()
-	reader, err := safetensors.NewReader(object)
+	file, err := OpenModel(object)
 	if err != nil {
 		return m, fmt.Errorf("model %s: %w", key, err)
 	}
-	header := reader.Header()
-	spec, err := nn.ParseSpec([]byte(header.Metadata[metaModel]))
-	if err != nil {
-		return m, fmt.Errorf("%w: model %s: metadata %s: %w", errObject, key, metaModel, err)
-	}
+	spec := file.Spec
 	if in := spec.Input; in.H != d.Height || in.W != d.Width || in.C != d.Channels || spec.Classes != d.Classes {
 		return m, fmt.Errorf("%w: model %s takes %v and knows %d classes; %s has %dx%dx%d and %d",
 			errTask, key, in, spec.Classes, d.Name, d.Height, d.Width, d.Channels, d.Classes)
-	}
-	groups := []group{{"", spec.Params()}}
-	if err := checkTensors(header.Tensors, groups); err != nil {
-		return m, fmt.Errorf("model %s: %w", key, err)
 	}
 	program, err := nn.Compile(spec, nn.Config{Batch: stream.Batch, Threads: task.Threads, Spin: task.Spin})
 	if err != nil {
@@ -176,12 +167,8 @@ func (w *Worker) loadModel(ctx context.Context, task job.Task, stream shard.Stre
 	if err != nil {
 		return loaded{}, err
 	}
-	s := state{key: key, reader: reader, groups: groups}
-	if err = s.readGroup(m.instance.Weights()); err == nil {
-		err = s.finish()
-	}
-	if err != nil {
-		return loaded{}, errors.Join(err, w.release(m.arena, m.instance))
+	if err := file.ReadWeights(m.instance.Weights()); err != nil {
+		return loaded{}, errors.Join(fmt.Errorf("model %s: %w", key, err), w.release(m.arena, m.instance))
 	}
 	return m, nil
 }
