@@ -18,7 +18,11 @@ type Resources struct {
 	Timeout time.Duration `json:"timeout_ns"`
 	// Containers is the most invocations at once.
 	Containers int `json:"containers"`
-	// Budget is how long a training invocation computes before it hands over.
+	// Window is the most records of a shard that a worker holds at a time; 0 is
+	// all of them.
+	Window int `json:"window,omitempty"`
+	// Budget is how long a training invocation computes before it hands over; 0
+	// where it never does.
 	Budget time.Duration `json:"budget_ns"`
 	// InferBatch is the batch size of inference; InferPieces the number of
 	// infer invocations that the test part is divided among.
@@ -26,8 +30,15 @@ type Resources struct {
 	InferPieces int `json:"infer_pieces"`
 	// Roles has the memory estimate of each role that the job uses.
 	Roles map[Role]Estimate `json:"roles"`
-	// Seconds is the predicted wall time of the job's invocations.
-	Seconds float64 `json:"seconds"`
+	// Seconds is the predicted wall time of the job's invocations, GBSeconds
+	// their limit of memory times their time, in GB of 2^30 bytes.
+	Seconds   float64 `json:"seconds"`
+	GBSeconds float64 `json:"gb_seconds"`
+	// AccuracyCost is what the division among replicas is expected to cost of the
+	// accuracy, as a fraction; AccuracyNote says where that number comes from, and
+	// is "" where nothing is expected.
+	AccuracyCost float64 `json:"expected_accuracy_cost"`
+	AccuracyNote string  `json:"accuracy_note,omitempty"`
 	// Explanation says in sentences which limit decided what.
 	Explanation []string `json:"explanation"`
 }

@@ -38,6 +38,13 @@ type Task struct {
 	// Budget is how long training may go on before it hands over; 0 is no bound.
 	Budget time.Duration `json:"budget_ns,omitempty"`
 
+	// Window is the most records of a shard that are held at a time (train,
+	// infer); 0 is all of them.
+	Window int `json:"window,omitempty"`
+	// Whole has training decode all its records to float32 in memory before the
+	// first step, as the thesis's baseline does.
+	Whole bool `json:"whole,omitempty"`
+
 	// Model is the store key of a model; Dataset says what it reads (infer,
 	// evaluate).
 	Model   string   `json:"model,omitempty"`

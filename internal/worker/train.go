@@ -27,7 +27,14 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 		return result, fmt.Errorf("%w: replica %d, steps %d to %d; the plan has %d replicas and this round ends at step %d",
 			errTask, task.Replica, task.From, task.To, n.Replicas, roundEnd)
 	}
+	if task.Window < 0 || task.Whole && task.Budget > 0 {
+		return result, fmt.Errorf("%w: window %d; whole %v with a budget of %v", errTask, task.Window, task.Whole, task.Budget)
+	}
+	if task.Whole {
+		return w.trainWhole(ctx, t, task)
+	}
 	spec := t.stream(task.Replica)
+	spec.Window = task.Window
 	program, err := nn.Compile(t.model, nn.Config{Batch: spec.Batch, Train: true, Optimizer: t.optimizer})
 	if err != nil {
 		return result, fmt.Errorf("%w: %w", errTask, err)
@@ -50,11 +57,16 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 	if result, err = w.steps(ctx, t, task, instance, stream); err != nil {
 		return result, err
 	}
+	return result, w.putReplica(ctx, t, task.Replica, result.Step, instance)
+}
+
+// putReplica stores a replica's state after a step.
+func (w *Worker) putReplica(ctx context.Context, t *training, replica, step int, instance *nn.Instance) error {
 	var all []safetensors.Tensor
 	for g, flat := range held(instance) {
 		all = append(all, t.groups()[g].tensors(flat)...)
 	}
-	return result, w.putTensors(ctx, t.keys.Replica(task.Replica, result.Step), t.stateMeta(result.Step), all)
+	return w.putTensors(ctx, t.keys.Replica(replica, step), t.stateMeta(step), all)
 }
 
 // stream says what a replica reads. No batch has more records than the largest
