@@ -38,8 +38,6 @@ const (
 	// budgetShare: a slice takes at most half of the time limit, so that a slow
 	// moment does not become a time-out.
 	budgetShare = 2
-	// callSeconds is the time of one warm invocation outside the training loop.
-	callSeconds = 0.003
 )
 
 // Train makes the first resource plan of a training job.
@@ -56,20 +54,34 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 	if err != nil {
 		return job.Resources{}, err
 	}
-	r, err := evaluation(spec, n.Dataset, m, limits, probe, n.Replicas)
+	w, err := evaluation(n.Dataset, m, probe, atMost(n.Replicas, spec.Containers))
 	if err != nil {
 		return job.Resources{}, err
 	}
-	r.Roles[job.RoleTrain] = train
-	r.Roles[job.RoleAverage] = averageEstimate(n, m, probe)
-	if err := fit(&r, spec, limits, n.Replicas); err != nil {
+	if spec.Strategy == job.BruteForce {
+		return bruteForce(spec, n, limits, w, train, flops)
+	}
+	timeout, err := timeoutFor(spec, limits)
+	if err != nil {
 		return job.Resources{}, err
 	}
-	parallel := min(r.Containers, max(limits.Processors, 1), n.Replicas)
-	waves := float64(n.Replicas) / float64(parallel)
-	step := rate(flops.Forward+flops.Backward, probe.FLOPS)
+	w.train(n, train, flops)
+	if w.budget = timeout / budgetShare; spec.Strategy == job.Single {
+		w.budget = 0 // the time limit is no platform's
+	}
+	var terms string
+	if spec.Estimator == job.Thesis {
+		terms = w.byThesis(n)
+	}
+	r, err := w.resources(spec, limits, timeout)
+	if err != nil {
+		return job.Resources{}, explainThesis(err, terms)
+	}
 	r.Explanation = append(r.Explanation, explainNumerics(spec, n)...)
-	r.Seconds += float64(n.Steps)*step*waves + float64(n.Rounds())*callSeconds*(waves+1)
+	if terms != "" {
+		r.Explanation = append(r.Explanation, "estimator: "+terms+".")
+	}
+	r.AccuracyCost, r.AccuracyNote = AccuracyCost(n)
 	return r, nil
 }
 
@@ -84,48 +96,47 @@ func Infer(spec job.Spec, d job.Dataset, modelSpec []byte, limits job.Limits, pr
 		return job.Resources{}, fmt.Errorf("%w: the model takes %v and knows %d classes, %s has %dx%dx%d and %d",
 			ErrModel, in, m.spec.Classes, d.Name, d.Height, d.Width, d.Channels, d.Classes)
 	}
-	want := cmp.Or(limits.Processors, 1)
-	r, err := evaluation(spec, d, m, limits, probe, want)
+	w, err := evaluation(d, m, probe, atMost(max(limits.Processors, 1), spec.Containers))
 	if err != nil {
 		return job.Resources{}, err
 	}
-	return r, fit(&r, spec, limits, r.InferPieces)
+	timeout, err := timeoutFor(spec, limits)
+	if err != nil {
+		return job.Resources{}, err
+	}
+	w.budget = timeout / budgetShare
+	return w.resources(spec, limits, timeout)
 }
 
-// evaluation starts a plan with what every job needs: running the model over
-// the test part in pieces of whole shards, and merging the counts.
-func evaluation(spec job.Spec, d job.Dataset, m model, limits job.Limits, probe job.Probe, want int) (job.Resources, error) {
-	if d.Test < 1 || d.ShardRecords < 1 {
-		return job.Resources{}, fmt.Errorf("data set %s has no test records: %w", d.Name, job.ErrSpec)
+// atMost is n, or what the user fixed if that is less.
+func atMost(n, fixed int) int {
+	if fixed > 0 {
+		return min(n, fixed)
 	}
-	batch := min(inferBatch, d.Test)
-	infer, flops, err := inferEstimate(d, m, batch, probe)
+	return n
+}
+
+// timeoutFor is the time limit of invocations. A single worker has all the time
+// that there is.
+func timeoutFor(spec job.Spec, limits job.Limits) (time.Duration, error) {
+	timeout := cmp.Or(spec.Timeout, limits.TimeoutDefault)
+	if spec.Strategy == job.Single && spec.Timeout == 0 {
+		timeout = max(timeout, limits.TimeoutMax)
+	}
+	return timeout, checkTimeout(timeout, limits)
+}
+
+// resources makes the plan of the best candidate.
+func (w work) resources(spec job.Spec, limits job.Limits, timeout time.Duration) (job.Resources, error) {
+	c, why, err := w.choose(spec, limits)
 	if err != nil {
 		return job.Resources{}, err
 	}
-	if spec.Containers > 0 {
-		want = min(want, spec.Containers)
-	}
-	pieces := max(1, min(want, d.Shards(job.TestPart)))
-	parallel := min(pieces, max(limits.Processors, 1))
-	perRecord := rate(flops.Forward, probe.FLOPS) / float64(batch)
 	return job.Resources{
-		InferBatch:  batch,
-		InferPieces: pieces,
-		Roles: map[job.Role]job.Estimate{
-			job.RoleInfer:    infer,
-			job.RoleEvaluate: evaluateEstimate(d, probe),
-			job.RoleProbe:    probeEstimate(probe),
-		},
-		Seconds: perRecord*float64(d.Test)/float64(parallel) + 2*callSeconds,
+		Memory: c.memory, Timeout: timeout, Containers: c.containers, Window: c.window, Budget: w.budget,
+		InferBatch: w.inferBatch, InferPieces: w.pieces, Roles: w.roles(c.window),
+		Seconds: c.seconds, GBSeconds: c.gbSeconds, Explanation: why,
 	}, nil
-}
-
-func rate(flops int64, perSecond float64) float64 {
-	if perSecond <= 0 {
-		return 0
-	}
-	return float64(flops) / perSecond
 }
 
 // Check says whether what the user fixed is within the platform's limits, which
@@ -178,42 +189,6 @@ func floorMemory(b job.Bytes, limits job.Limits) job.Bytes {
 	return b / step * step
 }
 
-// fit chooses memory, time limit and containers within limits.
-func fit(r *job.Resources, spec job.Spec, limits job.Limits, want int) error {
-	role, need := largest(r.Roles)
-	r.Memory = CeilMemory(max(need, limits.MemoryMin), limits)
-	if spec.Memory > 0 {
-		if err := fixedMemory(spec.Memory, role, need, limits); err != nil {
-			return err
-		}
-		r.Memory = spec.Memory
-	}
-	if limits.MemoryMax > 0 && r.Memory > limits.MemoryMax {
-		return &Infeasible{"memory", int64(r.Memory), int64(limits.MemoryMax), fmt.Sprintf(
-			"%s needs %v of memory, the platform allows %v (short by %v); %s",
-			role, r.Memory, limits.MemoryMax, r.Memory-limits.MemoryMax, lessMemory(role))}
-	}
-	if limits.PoolMemory > 0 && r.Memory > limits.PoolMemory {
-		return poolShort(r.Memory, limits)
-	}
-	r.Timeout = cmp.Or(spec.Timeout, limits.TimeoutDefault)
-	if err := checkTimeout(r.Timeout, limits); err != nil {
-		return err
-	}
-	r.Budget = r.Timeout / budgetShare
-	containers(r, spec, limits, max(want, r.InferPieces))
-
-	binds := fmt.Sprintf("%s is the largest and needs %v", role, need)
-	switch {
-	case spec.Memory > 0:
-		binds += fmt.Sprintf("; --memory fixes %v", r.Memory)
-	case need < limits.MemoryMin:
-		binds += fmt.Sprintf("; the platform's smallest action has %v", limits.MemoryMin)
-	}
-	r.Explanation = append([]string{"memory: " + binds + "."}, r.Explanation...)
-	return nil
-}
-
 // lessMemory says what the user can do about a role that needs too much.
 func lessMemory(role job.Role) string {
 	if role == job.RoleTrain {
@@ -249,26 +224,6 @@ func fixedMemory(memory job.Bytes, role job.Role, need job.Bytes, limits job.Lim
 			"%s needs %v of memory, --memory gives %v (short by %v); raise it or leave it out", role, need, memory, need-memory)}
 	}
 	return nil
-}
-
-// containers sets how many there are at once, at most want.
-func containers(r *job.Resources, spec job.Spec, limits job.Limits, want int) {
-	r.Containers = max(want, 1)
-	reason := "one for each replica"
-	if _, training := r.Roles[job.RoleTrain]; !training {
-		reason = "one for each piece of the test part"
-	}
-	bound := func(most int, why string) {
-		if most > 0 && most < r.Containers {
-			r.Containers, reason = most, why
-		}
-	}
-	if limits.PoolMemory > 0 {
-		bound(int(limits.PoolMemory/r.Memory), fmt.Sprintf("the pool's %v holds no more", limits.PoolMemory))
-	}
-	bound(limits.Concurrency, "the platform runs no more at once")
-	bound(spec.Containers, "--containers asks for no more")
-	r.Explanation = append(r.Explanation, fmt.Sprintf("containers: %d at once, %s.", r.Containers, reason))
 }
 
 // largest returns the role with the largest estimate, the first by name among
