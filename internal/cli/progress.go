@@ -22,6 +22,7 @@ type progress struct {
 	terminal bool
 	bar      *progressbar.ProgressBar
 
+	noted  bool // what the plan expects has been said
 	phase  string
 	lastAt time.Time
 }
@@ -42,6 +43,12 @@ func (p *progress) end() {
 func (p *progress) show(s control.State) {
 	if p.quiet {
 		return
+	}
+	if s.Resources != nil && !p.noted {
+		p.noted = true
+		if note := s.Resources.AccuracyNote; note != "" {
+			fmt.Fprintln(p.w, "disdel: accuracy:", note)
+		}
 	}
 	now := s.Progress()
 	if now.Phase == "probe" && now.Running == 0 {
