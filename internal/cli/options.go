@@ -60,6 +60,7 @@ func (o *options) platformFlags(cmd *cobra.Command) {
 	f.Var(bytesValue{&o.spec.Memory}, "memory", "memory limit of each container, in MB or with a unit (default: planned)")
 	f.Var(durationValue{&o.spec.Timeout}, "timeout", "time limit of one invocation, in seconds or as 1m30s (default 60)")
 	f.Var(countValue{&o.spec.Containers}, "containers", "containers at once, as far as there is work and room for them (default: planned)")
+	f.Var(countValue{&o.spec.Threads}, "threads", "threads of each container (default: planned)")
 	o.poolFlags(cmd)
 }
 

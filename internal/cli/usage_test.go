@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"disdel/internal/nn/kernel"
 )
 
 // TestUsage: a command line that makes no sense says what is wrong and what
@@ -135,7 +137,7 @@ func TestHelp(t *testing.T) {
 		"completion bash": {"complete"},
 		"completion zsh":  {"compdef"},
 		"completion fish": {"complete -c disdel"},
-		"version":         {"disdel ", "go1", "generic-1"},
+		"version":         {"disdel ", "go1", kernel.Best().Name},
 		"datasets":        {"digits", "8x8x1", "1,438", "359", "Alpaydin", "CC-BY-4.0"},
 	} {
 		got := d.run(strings.Fields(line)...).want(t, ExitOK)
@@ -229,7 +231,7 @@ func TestPlaces_Used(t *testing.T) {
 			d := newDesk(t)
 			c.set(d)
 			got := d.run("plan", "digits").want(t, ExitOK, "measuring a worker", c.says)
-			for _, part := range []string{"replicas", "kernels", "generic-1", "why", "128 MB"} {
+			for _, part := range []string{"replicas", "kernels", kernel.Best().Name, "why", "128 MB"} {
 				if !strings.Contains(got.stdout, part) {
 					t.Errorf("the plan does not say %q:\n%s", part, got.stdout)
 				}

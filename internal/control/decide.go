@@ -19,6 +19,9 @@ const (
 	maxFailures = 4
 	// maxThrottled is how often in a row it may be throttled.
 	maxThrottled = 60
+	// maxWaited is how often in a row a replica may do little but wait for the
+	// others before rounds are taken one by one.
+	maxWaited = 2
 	// maxRevisions is how many resource plans a job may have, bruteRevisions how
 	// many with the strategy that takes a little more each time.
 	maxRevisions   = 12
@@ -168,6 +171,9 @@ func decidePlan(s State) []action {
 func replan(s State) []action {
 	for _, t := range pending(s) {
 		p := s.progress(unitOf(t))
+		if t.Meet && p.waited >= maxWaited {
+			return []action{note{Event{Replanned: &Replanned{Resources: plan.AfterWaiting(*s.Resources)}}}}
+		}
 		if p.last == nil || p.last.Revision != s.Resources.Revision {
 			continue
 		}
@@ -203,18 +209,26 @@ func pending(s State) []job.Task {
 	id := s.Created.Job
 	if !s.trained() {
 		n := *s.Numerics
-		end := n.RoundEnd(s.Round)
+		round := min(s.Round, n.Rounds()-1)
+		start, end := round*n.RoundSteps, n.RoundEnd(round)
+		meet, last := s.Resources.SpanRounds > 1, end
+		if meet {
+			// A replica at the end of a round waits there for the others, who may
+			// be further than the log knows.
+			last = n.Steps
+		}
 		for replica, reached := range s.Reached {
-			if reached < end {
+			if from := max(reached, start); from < last {
+				first := from / n.RoundSteps
 				tasks = append(tasks, job.Task{
-					Role: job.RoleTrain, Job: id, Plan: s.Plan,
-					Replica: replica, From: reached, To: end, Budget: s.Resources.Budget,
-					Window: s.Resources.Window, Whole: s.Created.Spec.Strategy == job.BruteForce,
+					Role: job.RoleTrain, Job: id, Plan: s.Plan, Replica: replica, From: from, Meet: meet,
+					To: n.RoundEnd(min(first+max(s.Resources.SpanRounds, 1), n.Rounds()) - 1), Budget: s.Resources.Budget,
+					Whole: s.Created.Spec.Strategy == job.BruteForce,
 				})
 			}
 		}
 		if len(tasks) == 0 {
-			tasks = append(tasks, job.Task{Role: job.RoleAverage, Job: id, Plan: s.Plan, From: s.Round * n.RoundSteps, To: end})
+			tasks = append(tasks, job.Task{Role: job.RoleAverage, Job: id, Plan: s.Plan, From: start, To: end})
 		}
 		return tasks
 	}
@@ -224,7 +238,7 @@ func pending(s State) []job.Task {
 	for piece, done := range s.Pieces {
 		if !done {
 			tasks = append(tasks, job.Task{
-				Role: job.RoleInfer, Job: id, Model: s.modelKey(), Dataset: &d, Batch: s.Resources.InferBatch, Piece: piece, Window: s.Resources.Window,
+				Role: job.RoleInfer, Job: id, Model: s.modelKey(), Dataset: &d, Batch: s.Resources.InferBatch, Piece: piece,
 				ShardFrom: shards * piece / len(s.Pieces), ShardTo: shards * (piece + 1) / len(s.Pieces),
 			})
 		}
@@ -269,7 +283,7 @@ func start(s State, tasks []job.Task, now time.Time) []action {
 		}
 		acts = append(acts, invoke{Invoked{
 			Attempt: attempt, Action: s.Resources.ActionName(), Revision: s.Resources.Revision,
-			Limit: s.Resources.Memory, Task: t,
+			Limit: s.Resources.Memory, Task: s.Resources.Equip(t),
 		}})
 		running++
 		attempt++

@@ -83,8 +83,8 @@ func (s State) metrics() (job.Metrics, []job.RecordAction) {
 		}
 		u := a.Ended.Usage
 		row.Outcome = string(a.Ended.Kind)
-		if a.Ended.Result != nil && a.Ended.Result.Reason == job.NeedTime {
-			row.Outcome = string(job.NeedTime)
+		if a.Ended.Result != nil && (a.Ended.Result.Reason == job.NeedTime || a.Ended.Result.Reason == job.NeedPeer) {
+			row.Outcome = string(a.Ended.Result.Reason)
 			m.Handovers++
 		}
 		row.Container, row.Peak, row.Cold = u.Container, u.Peak, u.Cold
@@ -149,7 +149,12 @@ func (s State) Progress() Progress {
 	if s.Numerics != nil {
 		p.Round, p.Rounds = s.Round, s.Numerics.Rounds()
 		p.Total = s.Numerics.Steps * s.Numerics.Replicas
-		for _, reached := range s.Reached {
+		for replica, reached := range s.Reached {
+			if replica < len(s.Live) {
+				reached = max(reached, s.Live[replica].Step)
+				p.Loss = s.Live[replica].Loss
+				p.Round = max(p.Round, (reached-1)/s.Numerics.RoundSteps)
+			}
 			p.Done += reached
 		}
 	} else {
@@ -160,7 +165,7 @@ func (s State) Progress() Progress {
 			}
 		}
 	}
-	for i := len(s.Attempts) - 1; i >= 0; i-- {
+	for i := len(s.Attempts) - 1; i >= 0 && p.Loss == 0; i-- {
 		if a := s.Attempts[i]; a.Task.Role == job.RoleTrain && a.Ended != nil && a.Ended.Result != nil && a.Ended.Result.Records > 0 {
 			p.Loss = a.Ended.Result.LossSum / float64(a.Ended.Result.Records)
 			break

@@ -21,16 +21,17 @@ var update = flag.Bool("update", false, "rewrite the expected actions in testdat
 
 // script drives fold and decide by commands, one a line:
 //
-//	job KEY=VALUE...   a job is created
+//	job KEY=VALUE...   a job is created; its replicas meet with meet=1 only
 //	do                 decide, and the actions have their effect on the log
 //	look               decide, and nothing happens
-//	end N KIND ...     attempt N ended; step=, error=, reason= say how
+//	end N KIND ...     attempt N ended; step=, round=, error=, reason= say how
 //	after DURATION     time passes
 //	resume             another controller takes over
 //	state              print how far the job is
 type script struct {
 	state State
 	now   time.Time
+	meet  bool
 	out   strings.Builder
 }
 
@@ -60,6 +61,7 @@ func (s *script) run(line string) error {
 		if err != nil {
 			return err
 		}
+		s.meet = options["meet"] != ""
 		s.fold(Event{Created: &c})
 	case "do":
 		for _, a := range decide(s.state, s.now) {
@@ -152,7 +154,15 @@ func (s *script) end(n int, kind platform.Kind, options map[string]string) (err 
 			if e.Result.Step, err = strconv.Atoi(text); err != nil {
 				return err
 			}
-			e.Result.Reason = job.NeedTime
+			e.Result.Reason = cmp.Or(e.Result.Reason, job.NeedTime)
+		}
+		if text := options["round"]; text != "" {
+			if e.Result.Round, err = strconv.Atoi(text); err != nil {
+				return err
+			}
+			if n := s.state.Numerics; e.Result.Round == n.Rounds() {
+				e.Result.Digest = "digest"
+			}
 		}
 		if options["empty"] != "" {
 			e.Result = &job.TaskResult{}
@@ -168,6 +178,9 @@ func (s *script) apply(a action) {
 	case note:
 		s.fold(a.event)
 	case adopt:
+		if !s.meet {
+			a.planned.Resources.SpanRounds = 1
+		}
 		s.fold(Event{Planned: &a.planned})
 	case deploy:
 		s.fold(Event{Deployed: &Deployed{Action: a.name, Timeout: a.timeout}})
@@ -188,7 +201,7 @@ func describe(a action) string {
 			return strings.TrimRight(fmt.Sprintf("finished %s: %s", e.Finished.Status, e.Finished.Error), ": ")
 		case e.Replanned != nil:
 			r := e.Replanned.Resources
-			text := fmt.Sprintf("replanned %d: %d containers of %v, slices of %v", r.Revision, r.Containers, r.Memory, r.Budget)
+			text := fmt.Sprintf("replanned %d: %d containers of %v, slices of %v, pieces of %d, %d rounds an invocation", r.Revision, r.Containers, r.Memory, r.Budget, r.MicroBatch, r.SpanRounds)
 			if r.Budget == 0 {
 				text += fmt.Sprintf(", timeout %v", r.Timeout)
 			}
@@ -212,6 +225,9 @@ func describe(a action) string {
 			text += fmt.Sprintf(", steps %d to %d", t.From, t.To)
 			if t.Whole {
 				text += ", whole"
+			}
+			if t.Meet {
+				text += ", meeting"
 			}
 		case job.RoleInfer:
 			text += fmt.Sprintf(", shards %d to %d", t.ShardFrom, t.ShardTo)

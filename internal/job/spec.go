@@ -47,6 +47,7 @@ const (
 	MaxBatch    = 65_536
 	MaxReplicas = 1024
 	MaxRounds   = 1_000_000
+	MaxThreads  = 256
 )
 
 // Spec is what a user asks for. The first group decides the bits of the
@@ -87,6 +88,8 @@ type Spec struct {
 	Minimize Objective `json:"minimize,omitempty"`
 	// Containers is the most containers at once. Planned.
 	Containers int `json:"containers,omitempty"`
+	// Threads is how many threads each container computes with. Planned.
+	Threads int `json:"threads,omitempty"`
 	// Memory is the limit of each container. Planned.
 	Memory Bytes `json:"memory,omitempty"`
 	// Timeout is the time limit of one invocation. Default: the platform's.
@@ -142,6 +145,7 @@ func (s Spec) Validate() error {
 		check(s.Rounds >= 0 && s.Rounds <= MaxRounds, "rounds %d: want 1 to %d", s.Rounds, MaxRounds)
 	}
 	check(s.Containers >= 0 && s.Containers <= MaxReplicas, "containers %d: want 1 to %d", s.Containers, MaxReplicas)
+	check(s.Threads >= 0 && s.Threads <= MaxThreads, "threads %d: want 1 to %d", s.Threads, MaxThreads)
 	check(s.Memory >= 0, "memory %d: want more than 0", int64(s.Memory))
 	check(s.Timeout >= 0, "timeout %v: want more than 0", s.Timeout)
 	if len(bad) == 0 {

@@ -21,6 +21,8 @@ const everything = "internal/*"
 const (
 	cobra    = "github.com/spf13/cobra"
 	unixCall = "golang.org/x/sys/unix"
+	// cpuFeatures says what the processor can do.
+	cpuFeatures = "golang.org/x/sys/cpu"
 
 	redisClient = "github.com/redis/go-redis/v9*"
 )
@@ -42,12 +44,13 @@ var mayImport = map[string][]string{
 	"internal/data/format/formattest": {},
 	"internal/data/shard":             {},
 	"internal/nn":                     {"internal/nn/kernel", unixCall},
-	"internal/nn/kernel":              {},
+	"internal/nn/kernel":              {cpuFeatures},
 	"internal/nn/safetensors":         {},
 	"internal/plan":                   {"internal/job", "internal/nn"},
 	// nn: a model's specification is read to report its size.
 	"internal/control": {"internal/job", "internal/nn", "internal/plan", "internal/platform", "internal/store"},
-	"internal/report":  {"internal/job"},
+	"internal/bench":   {"internal/job"},
+	"internal/report":  {"internal/bench", "internal/job"},
 
 	"internal/platform":                         {"internal/job"},
 	"internal/platform/platformtest":            {"internal/job", "internal/platform"},
@@ -81,7 +84,7 @@ var testsMayImport = []string{
 // container pays for every page of it.
 var workerLinks = []string{
 	"cmd/disdel-worker", "internal/data/shard", "internal/job", "internal/nn", "internal/nn/kernel",
-	"internal/nn/safetensors", "internal/store", "internal/store/dir", "internal/store/redis", "internal/worker", unixCall,
+	"internal/nn/safetensors", "internal/store", "internal/store/dir", "internal/store/redis", "internal/worker", unixCall, cpuFeatures,
 	redisClient, "github.com/cespare/xxhash/v2", "go.uber.org/atomic",
 }
 

@@ -241,6 +241,12 @@ func (s Spec) Canonical() []byte {
 	return b
 }
 
+// WholeBatches says that training needs all records of a batch at once: a batchnorm
+// normalises each by the statistics of all.
+func (s Spec) WholeBatches() bool {
+	return slices.ContainsFunc(s.Layers, func(l Layer) bool { return l.Kind == KindBatchNorm })
+}
+
 // Validate says whether the model can be built, and if not, which layer is
 // wrong and why. It changes nothing. Every other function of the package that
 // takes a Spec expects one that is valid.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"disdel/internal/job"
-	"disdel/internal/nn"
 )
 
 // What the thesis's baseline adds after a failure.
@@ -18,17 +17,26 @@ const (
 )
 
 // bruteForce is the plan of the thesis's baseline, which does without one: the
-// platform's default limits, or those that the user fixed, to begin with. The
-// estimates only say what the scheduler would have known.
-func bruteForce(spec job.Spec, n job.Numerics, limits job.Limits, w work, train job.Estimate, flops nn.FLOPs) (job.Resources, error) {
+// platform's default limits, or those that the user fixed, to begin with, and all
+// processors. The estimates only say what the scheduler would have known.
+func (w *work) bruteForce(spec job.Spec, limits job.Limits) (job.Resources, error) {
 	if err := Check(spec, limits); err != nil {
 		return job.Resources{}, err
 	}
-	train.Data = wholeData(n)
-	train = withSafety(train)
-	w.fixedData = true
-	w.train(n, train, flops)
+	threads := threadsFor(spec, limits, 1)
 	c := candidate{containers: 1, parts: 1, memory: spec.Memory}
+	c.choice = choice{threads: threads[len(threads)-1], micro: w.cut}
+	whole, _, err := trainEstimate(*w.numerics, w.model, w.probe, c.choice)
+	if err != nil {
+		return job.Resources{}, err
+	}
+	whole.Data = wholeData(*w.numerics)
+	whole = withSafety(whole)
+	w.fixed = &whole
+	roles, err := w.roles(c.shape)
+	if err != nil {
+		return job.Resources{}, err
+	}
 	if spec.Memory == 0 {
 		c.memory = CeilMemory(limits.MemoryDefault, limits)
 		if largest := LargestMemory(limits); largest > 0 {
@@ -38,17 +46,13 @@ func bruteForce(spec job.Spec, n job.Numerics, limits job.Limits, w work, train 
 	if err := fixedMemory(c.memory, job.RoleTrain, 0, limits); err != nil {
 		return job.Resources{}, err
 	}
-	c = w.predict(c, limits)
-	timeout := cmp.Or(spec.Timeout, limits.TimeoutDefault)
-	return job.Resources{
-		Memory: c.memory, Timeout: timeout, Containers: 1,
-		InferBatch: w.inferBatch, InferPieces: w.pieces, Roles: w.roles(0),
-		Seconds: c.seconds, GBSeconds: c.gbSeconds,
-		Explanation: []string{
-			fmt.Sprintf("brute force: begins with %v and %v, and takes %v or %v more after each failure.", c.memory, timeout, bruteMemory, bruteTimeout),
-			fmt.Sprintf("the scheduler would have said: train needs %v this way, and the job takes about %.1f s.", train.Total(), c.seconds),
-		},
-	}, nil
+	r := w.planOf(w.predict(c, limits), limits)
+	r.Timeout = cmp.Or(spec.Timeout, limits.TimeoutDefault)
+	r.Explanation = []string{
+		fmt.Sprintf("brute force: begins with %v and %v, and takes %v or %v more after each failure.", r.Memory, r.Timeout, bruteMemory, bruteTimeout),
+		fmt.Sprintf("the scheduler would have said: train needs %v this way, and the job takes about %.1f s.", roles[job.RoleTrain].Total(), r.Seconds),
+	}
+	return r, nil
 }
 
 // wholeData is the memory of all training records as float32, their labels and
@@ -71,7 +75,7 @@ func moreMemory(r job.Resources, limits job.Limits, role job.Role) (job.Resource
 		next.Memory = min(next.Memory, largest)
 	}
 	if next.Memory <= r.Memory {
-		return r, &Infeasible{"memory", int64(r.Memory) + 1, int64(r.Memory), fmt.Sprintf(
+		return r, &Infeasible{limitMemory, int64(r.Memory) + 1, int64(r.Memory), fmt.Sprintf(
 			"brute force ends: %s ran out of memory in %v, the most that the platform allows; take --strategy distributed", role, r.Memory)}
 	}
 	next.Explanation = []string{fmt.Sprintf("brute force: %s ran out of %v, so %v now.", role, r.Memory, next.Memory)}
@@ -87,7 +91,7 @@ func moreTime(r job.Resources, limits job.Limits, role job.Role) (job.Resources,
 		next.Timeout = min(next.Timeout, limits.TimeoutMax)
 	}
 	if next.Timeout <= r.Timeout {
-		return r, &Infeasible{"timeout", int64(r.Timeout) + 1, int64(r.Timeout), fmt.Sprintf(
+		return r, &Infeasible{limitTimeout, int64(r.Timeout) + 1, int64(r.Timeout), fmt.Sprintf(
 			"brute force ends: %s does not finish within %v, the most that the platform allows; take --strategy distributed", role, r.Timeout)}
 	}
 	next.Explanation = []string{fmt.Sprintf("brute force: %s overran %v, so %v now.", role, r.Timeout, next.Timeout)}

@@ -19,6 +19,9 @@ const (
 	// safetyBytes covers what a probe cannot see: the spread of the runtime's
 	// own memory between runs, and mappings rounded up to pages.
 	safetyBytes = 576 * job.KB
+	// threadBytes covers what the runtime and the kernel keep for one thread more,
+	// and do not give back: stacks, a processor's caches, the kernel's own books.
+	threadBytes = 256 * job.KB
 	// confusionBytes is what merging holds for each pair of classes: the counts
 	// of one piece and their sum, in memory and as text.
 	confusionBytes = 64
@@ -55,14 +58,21 @@ func withSafety(e job.Estimate) job.Estimate {
 	return e
 }
 
-func trainEstimate(n job.Numerics, m model, probe job.Probe) (job.Estimate, nn.FLOPs, error) {
+// stepBatch is the most records that a step of any replica has: a worker compiles
+// for no more.
+func stepBatch(n job.Numerics) int {
+	return min(n.LocalBatch, (n.Dataset.Train+n.Replicas-1)/n.Replicas)
+}
+
+func trainEstimate(n job.Numerics, m model, probe job.Probe, c choice) (job.Estimate, nn.FLOPs, error) {
 	largest := (n.Dataset.Train + n.Replicas - 1) / n.Replicas
-	// A worker compiles for no more records than a replica has.
-	batch := min(n.LocalBatch, largest)
+	batch := stepBatch(n)
 	program, err := nn.Compile(m.spec, nn.Config{
-		Batch:     batch,
-		Train:     true,
-		Optimizer: nn.Optimizer(n.Local),
+		Batch:      batch,
+		MicroBatch: c.micro,
+		Train:      true,
+		Optimizer:  nn.Optimizer(n.Local),
+		Threads:    c.threads,
 	})
 	if err != nil {
 		return job.Estimate{}, nn.FLOPs{}, fmt.Errorf("plan: compile %s: %w", m.spec.Name, err)
@@ -85,8 +95,8 @@ func averageEstimate(n job.Numerics, m model, probe job.Probe) job.Estimate {
 	})
 }
 
-func inferEstimate(d job.Dataset, m model, batch int, probe job.Probe) (job.Estimate, nn.FLOPs, error) {
-	program, err := nn.Compile(m.spec, nn.Config{Batch: batch})
+func inferEstimate(d job.Dataset, m model, batch int, probe job.Probe, c choice) (job.Estimate, nn.FLOPs, error) {
+	program, err := nn.Compile(m.spec, nn.Config{Batch: batch, Threads: c.threads})
 	if err != nil {
 		return job.Estimate{}, nn.FLOPs{}, fmt.Errorf("plan: compile %s: %w", m.spec.Name, err)
 	}

@@ -30,7 +30,7 @@ func anyInput(t *rapid.T) input {
 		in.data.Height, in.data.Width = side, side
 		in.data.Channels = rapid.SampledFrom([]int{1, 3}).Draw(t, "channels")
 		in.data.Classes = rapid.IntRange(2, 20).Draw(t, "classes")
-		in.spec.Model = rapid.SampledFrom([]string{"cnn", "mlp"}).Draw(t, "model")
+		in.spec.Model = rapid.SampledFrom([]string{"cnn", "cnn", "mlp", "cnn-deep"}).Draw(t, "model")
 		in.spec.Epochs = rapid.IntRange(0, 20).Draw(t, "epochs")
 		in.spec.Batch = rapid.IntRange(0, 300).Draw(t, "batch")
 		in.spec.Replicas = rapid.SampledFrom([]int{0, 0, 1, 2, 3, 8, 70}).Draw(t, "replicas")
@@ -50,6 +50,7 @@ func anyInput(t *rapid.T) input {
 	in.data.Test = rapid.IntRange(1, 12_000).Draw(t, "test")
 	in.data.ShardRecords = rapid.IntRange(1, 3000).Draw(t, "shard")
 	in.spec.Containers = rapid.SampledFrom([]int{0, 0, 1, 5}).Draw(t, "containers")
+	in.spec.Threads = rapid.SampledFrom([]int{0, 0, 0, 1, 2, 5}).Draw(t, "threads")
 	in.spec.Memory = rapid.SampledFrom([]job.Bytes{0, 0, 0, 11, 30, 128, 600}).Draw(t, "memory") * job.MB
 	in.spec.Timeout = rapid.SampledFrom([]time.Duration{0, 0, 20 * time.Millisecond, time.Second, time.Hour}).Draw(t, "timeout")
 	in.limits.MemoryMin = rapid.SampledFrom([]job.Bytes{0, 11, 128}).Draw(t, "min") * job.MB
@@ -94,6 +95,10 @@ func checkLimits(t *rapid.T, in input, r job.Resources) {
 		bad("a window that holds more than a part of a shard")
 	case r.InferPieces < 1 || r.InferPieces > in.data.Shards(job.TestPart) || r.InferBatch < 1 || r.InferBatch > in.data.Test:
 		bad("pieces of the test part")
+	case s.Threads > 0 && r.Threads != s.Threads || r.Threads < 1 || s.Threads == 0 && r.Threads > max(1, l.Processors/r.Containers):
+		bad("threads")
+	case r.Spin && r.Threads*r.Containers > l.Processors:
+		bad("threads spin without processors of their own")
 	case len(r.Explanation) == 0 || r.Seconds < 0:
 		bad("explanation or time")
 	}

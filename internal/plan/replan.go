@@ -32,13 +32,20 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 	if largest := LargestMemory(limits); largest > 0 {
 		grown = min(grown, largest)
 	}
+	stuck := spec.Memory > 0 || grown <= r.Memory
+	if stuck && role == job.RoleTrain && r.MicroBatch > 1 {
+		next.MicroBatch = pieceBelow(r.MicroBatch)
+		next.Explanation = []string{fmt.Sprintf("micro-batch: %s ran out of %v, which cannot grow, so steps in pieces of %d records now.",
+			role, r.Memory, next.MicroBatch)}
+		return next, nil
+	}
 	switch {
 	case spec.Memory > 0:
-		return r, &Infeasible{"memory", int64(grown), int64(spec.Memory), fmt.Sprintf(
+		return r, &Infeasible{limitMemory, int64(grown), int64(spec.Memory), fmt.Sprintf(
 			"%s ran out of memory in the %v that --memory fixes; raise it or leave it out", role, spec.Memory)}
 	case grown <= r.Memory:
-		return r, &Infeasible{"memory", int64(r.Memory) + 1, int64(r.Memory), fmt.Sprintf(
-			"%s ran out of memory in %v, the most that the platform allows; %s", role, r.Memory, lessMemory(role))}
+		return r, &Infeasible{limitMemory, int64(r.Memory) + 1, int64(r.Memory), fmt.Sprintf(
+			"%s ran out of memory in %v, the most that the platform allows; %s", role, r.Memory, lessMemory(role, r.MicroBatch))}
 	}
 	estimate := next.Roles[role]
 	estimate.Safety += max(0, r.Memory-estimate.Total()) + 1
@@ -49,7 +56,21 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 	if next.Containers, reason = mostContainers(r.Containers, grown, spec, limits); reason != "" {
 		next.Explanation = append(next.Explanation, fmt.Sprintf("containers: %d at once, %s.", next.Containers, reason))
 	}
+	if next.Containers < r.Containers {
+		next.SpanRounds = min(r.SpanRounds, 1) // not all replicas run at once any more
+	}
 	return next, nil
+}
+
+// AfterWaiting makes the next resource plan after replicas that were to meet did
+// not run at the same time, whatever the platform's limits promise: one round an
+// invocation.
+func AfterWaiting(r job.Resources) job.Resources {
+	next := r
+	next.Revision++
+	next.SpanRounds = min(r.SpanRounds, 1)
+	next.Explanation = []string{"rounds: one an invocation, since replicas waited for others that did not run at the same time."}
+	return next
 }
 
 // AfterTimeout makes the next resource plan after an invocation of role overran
@@ -63,7 +84,7 @@ func AfterTimeout(r job.Resources, spec job.Spec, limits job.Limits, role job.Ro
 	next.Revision++
 	next.Budget = r.Budget / 2
 	if role != job.RoleTrain || next.Budget < minBudget {
-		return r, &Infeasible{"timeout", int64(r.Timeout) + 1, int64(r.Timeout), fmt.Sprintf(
+		return r, &Infeasible{limitTimeout, int64(r.Timeout) + 1, int64(r.Timeout), fmt.Sprintf(
 			"%s does not finish within %v; raise --timeout", role, r.Timeout)}
 	}
 	next.Explanation = []string{fmt.Sprintf("time: %s overran %v, so slices of %v now.", role, r.Timeout, next.Budget)}

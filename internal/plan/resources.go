@@ -16,6 +16,13 @@ import (
 // ErrInfeasible is wrapped by every [Infeasible].
 var ErrInfeasible = errors.New("infeasible")
 
+// What can be short.
+const (
+	limitMemory  = "memory"
+	limitTimeout = "timeout"
+	limitPool    = "pool memory"
+)
+
 // Infeasible says that no plan fits: which limit is short, by how much, and
 // what the user can do.
 type Infeasible struct {
@@ -50,36 +57,33 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 		return job.Resources{}, fmt.Errorf("plan: numerics of %d replicas, local batch %d, rounds of %d steps: %w",
 			n.Replicas, n.LocalBatch, n.RoundSteps, job.ErrSpec)
 	}
-	train, flops, err := trainEstimate(n, m, probe)
+	w, err := newWork(n.Dataset, m, probe, atMost(n.Replicas, spec.Containers))
 	if err != nil {
 		return job.Resources{}, err
 	}
-	w, err := evaluation(n.Dataset, m, probe, atMost(n.Replicas, spec.Containers))
-	if err != nil {
+	if err := w.train(n); err != nil {
 		return job.Resources{}, err
 	}
 	if spec.Strategy == job.BruteForce {
-		return bruteForce(spec, n, limits, w, train, flops)
+		return w.bruteForce(spec, limits)
 	}
 	timeout, err := timeoutFor(spec, limits)
 	if err != nil {
 		return job.Resources{}, err
 	}
-	w.train(n, train, flops)
 	if w.budget = timeout / budgetShare; spec.Strategy == job.Single {
 		w.budget = 0 // the time limit is no platform's
 	}
-	var terms string
 	if spec.Estimator == job.Thesis {
-		terms = w.byThesis(n)
+		w.byThesis()
 	}
 	r, err := w.resources(spec, limits, timeout)
 	if err != nil {
-		return job.Resources{}, explainThesis(err, terms)
+		return job.Resources{}, w.explainThesis(err)
 	}
 	r.Explanation = append(r.Explanation, explainNumerics(spec, n)...)
-	if terms != "" {
-		r.Explanation = append(r.Explanation, "estimator: "+terms+".")
+	if w.terms != "" {
+		r.Explanation = append(r.Explanation, "estimator: "+w.terms+".")
 	}
 	r.AccuracyCost, r.AccuracyNote = AccuracyCost(n)
 	return r, nil
@@ -96,7 +100,7 @@ func Infer(spec job.Spec, d job.Dataset, modelSpec []byte, limits job.Limits, pr
 		return job.Resources{}, fmt.Errorf("%w: the model takes %v and knows %d classes, %s has %dx%dx%d and %d",
 			ErrModel, in, m.spec.Classes, d.Name, d.Height, d.Width, d.Channels, d.Classes)
 	}
-	w, err := evaluation(d, m, probe, atMost(max(limits.Processors, 1), spec.Containers))
+	w, err := newWork(d, m, probe, atMost(max(limits.Processors, 1), spec.Containers))
 	if err != nil {
 		return job.Resources{}, err
 	}
@@ -127,16 +131,24 @@ func timeoutFor(spec job.Spec, limits job.Limits) (time.Duration, error) {
 }
 
 // resources makes the plan of the best candidate.
-func (w work) resources(spec job.Spec, limits job.Limits, timeout time.Duration) (job.Resources, error) {
+func (w *work) resources(spec job.Spec, limits job.Limits, timeout time.Duration) (job.Resources, error) {
 	c, why, err := w.choose(spec, limits)
 	if err != nil {
 		return job.Resources{}, err
 	}
+	r := w.planOf(c, limits)
+	r.Timeout, r.Explanation = timeout, why
+	return r, nil
+}
+
+// planOf is the plan of a candidate, without a time limit.
+func (w *work) planOf(c candidate, limits job.Limits) job.Resources {
+	roles, _ := w.roles(c.shape) // compiled before, when the candidate was made
 	return job.Resources{
-		Memory: c.memory, Timeout: timeout, Containers: c.containers, Window: c.window, Budget: w.budget,
-		InferBatch: w.inferBatch, InferPieces: w.pieces, Roles: w.roles(c.window),
-		Seconds: c.seconds, GBSeconds: c.gbSeconds, Explanation: why,
-	}, nil
+		Memory: c.memory, Containers: c.containers, Window: c.window, Budget: w.budget, SpanRounds: c.spanRounds(w),
+		Threads: c.threads, Spin: c.spins(limits), MicroBatch: c.micro,
+		InferBatch: w.inferBatch, InferPieces: w.pieces, Roles: roles, Seconds: c.seconds, GBSeconds: c.gbSeconds,
+	}
 }
 
 // Check says whether what the user fixed is within the platform's limits, which
@@ -153,11 +165,11 @@ func Check(spec job.Spec, limits job.Limits) error {
 func checkTimeout(timeout time.Duration, limits job.Limits) error {
 	switch {
 	case timeout < limits.TimeoutMin:
-		return &Infeasible{"timeout", int64(timeout), int64(limits.TimeoutMin), fmt.Sprintf(
+		return &Infeasible{limitTimeout, int64(timeout), int64(limits.TimeoutMin), fmt.Sprintf(
 			"a timeout of %v is less than the platform's %v (short by %v); change --timeout",
 			timeout, limits.TimeoutMin, limits.TimeoutMin-timeout)}
 	case limits.TimeoutMax > 0 && timeout > limits.TimeoutMax:
-		return &Infeasible{"timeout", int64(timeout), int64(limits.TimeoutMax), fmt.Sprintf(
+		return &Infeasible{limitTimeout, int64(timeout), int64(limits.TimeoutMax), fmt.Sprintf(
 			"a timeout of %v is more than the platform's %v (short by %v); change --timeout",
 			timeout, limits.TimeoutMax, timeout-limits.TimeoutMax)}
 	}
@@ -189,16 +201,20 @@ func floorMemory(b job.Bytes, limits job.Limits) job.Bytes {
 	return b / step * step
 }
 
-// lessMemory says what the user can do about a role that needs too much.
-func lessMemory(role job.Role) string {
-	if role == job.RoleTrain {
+// lessMemory says what the user can do about a role that needs too much, with
+// training steps in pieces of micro records.
+func lessMemory(role job.Role, micro int) string {
+	switch {
+	case role == job.RoleTrain && micro == 1:
+		return "records are computed one by one already, so take a smaller model or a platform with larger actions"
+	case role == job.RoleTrain:
 		return "take a smaller --local-batch or a platform with larger actions"
 	}
 	return "take a smaller model or a platform with larger actions"
 }
 
 func poolShort(memory job.Bytes, limits job.Limits) error {
-	return &Infeasible{"pool memory", int64(memory), int64(limits.PoolMemory), fmt.Sprintf(
+	return &Infeasible{limitPool, int64(memory), int64(limits.PoolMemory), fmt.Sprintf(
 		"a container of %v does not fit into the pool's %v (short by %v); raise --pool-memory",
 		memory, limits.PoolMemory, memory-limits.PoolMemory)}
 }
@@ -207,20 +223,20 @@ func poolShort(memory job.Bytes, limits job.Limits) error {
 func fixedMemory(memory job.Bytes, role job.Role, need job.Bytes, limits job.Limits) error {
 	switch step := memoryStep(limits); {
 	case memory < limits.MemoryMin:
-		return &Infeasible{"memory", int64(limits.MemoryMin), int64(memory), fmt.Sprintf(
+		return &Infeasible{limitMemory, int64(limits.MemoryMin), int64(memory), fmt.Sprintf(
 			"%v of memory is less than the platform's smallest action of %v (short by %v); change --memory",
 			memory, limits.MemoryMin, limits.MemoryMin-memory)}
 	case limits.MemoryMax > 0 && memory > limits.MemoryMax:
-		return &Infeasible{"memory", int64(memory), int64(limits.MemoryMax), fmt.Sprintf(
+		return &Infeasible{limitMemory, int64(memory), int64(limits.MemoryMax), fmt.Sprintf(
 			"%v of memory is more than the platform's largest action of %v (short by %v); change --memory",
 			memory, limits.MemoryMax, memory-limits.MemoryMax)}
 	case limits.PoolMemory > 0 && memory > limits.PoolMemory:
 		return poolShort(memory, limits)
 	case memory%step != 0:
-		return &Infeasible{"memory", int64(memory), int64(step), fmt.Sprintf(
+		return &Infeasible{limitMemory, int64(memory), int64(step), fmt.Sprintf(
 			"%v of memory is not a multiple of the platform's step of %v; change --memory", memory, step)}
 	case memory < need:
-		return &Infeasible{"memory", int64(need), int64(memory), fmt.Sprintf(
+		return &Infeasible{limitMemory, int64(need), int64(memory), fmt.Sprintf(
 			"%s needs %v of memory, --memory gives %v (short by %v); raise it or leave it out", role, need, memory, need-memory)}
 	}
 	return nil

@@ -77,6 +77,8 @@ func (in *input) set(key, value string) error {
 		in.spec.Minimize = job.Objective(value)
 	case "containers":
 		return number(&in.spec.Containers)
+	case "threads":
+		return number(&in.spec.Threads)
 	case "memory":
 		return size(&in.spec.Memory)
 	case "timeout":
@@ -176,6 +178,7 @@ func (out outcome) String() string {
 	}
 	r := out.resources
 	say("resources: revision %d, %d containers of %v, timeout %v, slices of %v", r.Revision, r.Containers, r.Memory, r.Timeout, r.Budget)
+	say("steps: %d threads, spinning %v, at most %d records at once", r.Threads, r.Spin, r.MicroBatch)
 	say("inference: %d pieces, batch %d", r.InferPieces, r.InferBatch)
 	for _, role := range slices.Sorted(maps.Keys(r.Roles)) {
 		e := r.Roles[role]

@@ -15,7 +15,7 @@ import (
 
 // anyWork draws a training job whose shards are large beside its model, so that
 // windows matter, and limits around what it needs.
-func anyWork(t *rapid.T) (w work, spec job.Spec, limits job.Limits) {
+func anyWork(t *rapid.T) (w *work, spec job.Spec, limits job.Limits) {
 	side := rapid.SampledFrom([]int{8, 16}).Draw(t, "side")
 	d := job.Dataset{
 		Name: "x", Height: side, Width: side, Channels: 3, Classes: 4,
@@ -27,6 +27,8 @@ func anyWork(t *rapid.T) (w work, spec job.Spec, limits job.Limits) {
 		Replicas:   rapid.IntRange(1, min(40, d.Train)).Draw(t, "replicas"),
 		Minimize:   rapid.SampledFrom([]job.Objective{job.LeastTime, job.LeastMemory, job.LeastCost}).Draw(t, "minimize"),
 		Containers: rapid.SampledFrom([]int{0, 0, 1, 3, 50}).Draw(t, "containers"),
+		Threads:    rapid.SampledFrom([]int{0, 0, 0, 2}).Draw(t, "threads"),
+		LocalBatch: rapid.SampledFrom([]int{0, 0, 0, 5000}).Draw(t, "localBatch"),
 		Memory:     rapid.SampledFrom([]job.Bytes{0, 0, 0, 20, 40}).Draw(t, "memory") * job.MB,
 	}.WithDefaults()
 	limits = job.Limits{
@@ -50,22 +52,24 @@ func anyWork(t *rapid.T) (w work, spec job.Spec, limits job.Limits) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	train, flops, err := trainEstimate(n, m, probe)
-	if err != nil {
+	if w, err = newWork(d, m, probe, atMost(n.Replicas, spec.Containers)); err != nil {
 		t.Fatal(err)
 	}
-	if w, err = evaluation(d, m, probe, atMost(n.Replicas, spec.Containers)); err != nil {
+	if err := w.train(n); err != nil {
 		t.Fatal(err)
 	}
-	w.train(n, train, flops)
 	w.budget = rapid.SampledFrom([]time.Duration{10 * time.Millisecond, 30 * time.Second}).Draw(t, "budget")
 	return w, spec, limits
 }
 
 // allowed says in its own words whether a container of the candidate's memory is
 // large enough, and so many of them are within the limits.
-func (c candidate) allowed(w work, spec job.Spec, limits job.Limits) bool {
-	for role, e := range w.roles(c.window) {
+func (c candidate) allowed(t *rapid.T, w *work, spec job.Spec, limits job.Limits) bool {
+	roles, err := w.roles(c.shape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for role, e := range roles {
 		if role != job.RoleProbe && e.Total() > c.memory {
 			return false
 		}
@@ -76,7 +80,9 @@ func (c candidate) allowed(w work, spec job.Spec, limits job.Limits) bool {
 		(limits.PoolMemory == 0 || total <= limits.PoolMemory) &&
 		(limits.Concurrency == 0 || c.containers <= limits.Concurrency) &&
 		(spec.Containers == 0 || c.containers <= spec.Containers) &&
-		(spec.Memory == 0 || c.memory == spec.Memory)
+		(spec.Memory == 0 || c.memory == spec.Memory) &&
+		(spec.Threads == 0 || c.threads == spec.Threads) &&
+		(!c.span || c.containers >= w.replicas())
 }
 
 // TestSearch_IsNeverWorseThanTryingEverything: no way to run the job within the
@@ -97,13 +103,14 @@ func TestSearch_IsNeverWorseThanTryingEverything(t *testing.T) {
 			}
 		}
 		any := false
-		for _, parts := range windowParts {
-			c := candidate{parts: parts}
-			if parts > 1 {
-				c.window = w.window(parts)
-			}
+		for _, s := range everyShape(w, spec, limits) {
+			c := candidate{shape: s.shape, parts: s.parts}
 			need := job.Bytes(0)
-			for role, e := range w.roles(c.window) {
+			roles, rolesErr := w.roles(c.shape)
+			if rolesErr != nil {
+				t.Fatal(rolesErr)
+			}
+			for role, e := range roles {
 				if role != job.RoleProbe {
 					need = max(need, e.Total())
 				}
@@ -113,7 +120,7 @@ func TestSearch_IsNeverWorseThanTryingEverything(t *testing.T) {
 				c.memory = spec.Memory
 			}
 			for c.containers = 1; c.containers <= w.units(); c.containers++ {
-				if !c.allowed(w, spec, limits) {
+				if spec.Threads == 0 && c.threads > 1 && c.threads != limits.Processors/c.containers || !c.allowed(t, w, spec, limits) {
 					continue
 				}
 				any = true
@@ -122,7 +129,7 @@ func TestSearch_IsNeverWorseThanTryingEverything(t *testing.T) {
 				}
 				p := w.predict(c, limits)
 				if err == nil && measure(p) < measure(best)-0.001 {
-					t.Fatalf("chose %v, but there is %v (minimize %s)", best, p, spec.Minimize)
+					t.Fatalf("chose %+v, but there is %+v (minimize %s)", best, p, spec.Minimize)
 				}
 			}
 		}
@@ -134,7 +141,7 @@ func TestSearch_IsNeverWorseThanTryingEverything(t *testing.T) {
 			t.Fatal(err)
 		case err != nil:
 			infeasible++
-		case !best.allowed(w, spec, limits):
+		case !best.allowed(t, w, spec, limits):
 			t.Fatalf("%v is not within %+v, spec %+v", best, limits, spec)
 		case len(why) < 4:
 			t.Fatalf("explained by %q", why)
@@ -148,6 +155,30 @@ func TestSearch_IsNeverWorseThanTryingEverything(t *testing.T) {
 	if found == 0 || infeasible == 0 || windows == 0 {
 		t.Errorf("%d plans, %d with windows, %d infeasible: the test tests too little", found, windows, infeasible)
 	}
+}
+
+// everyShape lists all that a container's memory may depend on.
+func everyShape(w *work, spec job.Spec, limits job.Limits) (all []candidate) {
+	for threads := 1; threads <= max(limits.Processors, spec.Threads, 1); threads++ {
+		for micro := w.cut; ; micro = pieceBelow(micro) {
+			for _, parts := range windowParts {
+				for _, span := range []bool{false, true} {
+					if span && w.numerics.Rounds() == 1 {
+						continue
+					}
+					c := candidate{shape: shape{choice: choice{threads, micro}, span: span}, parts: parts}
+					if parts > 1 {
+						c.window = w.window(parts)
+					}
+					all = append(all, c)
+				}
+			}
+			if micro <= 1 {
+				break
+			}
+		}
+	}
+	return all
 }
 
 // TestSearch_MoreMemoryIsNeverSlower: where memory is what limits.

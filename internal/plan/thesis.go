@@ -55,21 +55,22 @@ func product(factors ...int) job.Bytes {
 }
 
 // byThesis has training estimated by the formula, and writes that out.
-func (w *work) byThesis(n job.Numerics) (terms string) {
+func (w *work) byThesis() {
+	n := *w.numerics
 	e := thesisEstimate(n, w.model, w.probe)
-	w.estimates[job.RoleTrain], w.fixedData = e, true
-	return fmt.Sprintf("by the thesis's formula train takes fit %v (%d epochs x %d parameters x %d steps, taken as bytes) + pkg %v + dta %v + mod %v + saf %v = %v",
+	w.fixed = &e
+	w.terms = fmt.Sprintf("by the thesis's formula train takes fit %v (%d epochs x %d parameters x %d steps, taken as bytes) + pkg %v + dta %v + mod %v + saf %v = %v",
 		e.Fit, n.Epochs, w.model.parameters, thesisSteps(n), e.Package, e.Data, e.Model, e.Safety, e.Total())
 }
 
 // explainThesis adds the terms, where there are any, to an error about memory.
-func explainThesis(err error, terms string) error {
+func (w *work) explainThesis(err error) error {
 	var short *Infeasible
-	if terms == "" || !errors.As(err, &short) {
+	if w.terms == "" || !errors.As(err, &short) {
 		return err
 	}
 	told := *short
 	told.Detail = fmt.Sprintf("%s; %s; --estimator exact counts what a worker really takes",
-		strings.TrimSuffix(told.Detail, "; "+lessMemory(job.RoleTrain)), terms)
+		strings.TrimSuffix(told.Detail, "; "+lessMemory(job.RoleTrain, 0)), w.terms)
 	return &told
 }

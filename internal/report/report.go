@@ -138,7 +138,9 @@ func Job(w io.Writer, r job.Record) error {
 var roleOrder = []job.Role{job.RoleProbe, job.RoleTrain, job.RoleAverage, job.RoleInfer, job.RoleEvaluate}
 
 // harmless are the outcomes of invocations that nothing went wrong with.
-var harmless = map[string]bool{"success": true, "running": true, string(job.NeedTime): true, "cancelled": true}
+var harmless = map[string]bool{
+	"success": true, "running": true, string(job.NeedTime): true, string(job.NeedPeer): true, "cancelled": true,
+}
 
 // actions sums invocations up by role.
 func actions(w io.Writer, all []job.RecordAction) error {

@@ -58,11 +58,11 @@ func (w *Worker) infer(ctx context.Context, task job.Task) (result job.TaskResul
 		return result, fmt.Errorf("%w: piece %d, test shards %d to %d of %d, batch %d",
 			errTask, task.Piece, task.ShardFrom, task.ShardTo, d.Shards(job.TestPart), task.Batch)
 	}
-	m, err := w.loadModel(ctx, task.Model, d, testStream(d, task.ShardFrom, task))
+	m, err := w.loadModel(ctx, task, testStream(d, task.ShardFrom, task))
 	if err != nil {
 		return result, err
 	}
-	defer func() { err = errors.Join(err, m.arena.Close()) }()
+	defer func() { err = errors.Join(err, w.release(m.arena, m.instance)) }()
 
 	found := counts{Confusion: newConfusion(d.Classes)}
 	for index := task.ShardFrom; index < task.ShardTo; index++ {
@@ -137,9 +137,10 @@ type loaded struct {
 	arena    *nn.Arena
 }
 
-// loadModel reads a model file into an instance for inference on what streams
-// like stream read. The caller closes the arena.
-func (w *Worker) loadModel(ctx context.Context, key string, d job.Dataset, stream shard.StreamSpec) (m loaded, err error) {
+// loadModel reads a task's model file into an instance for inference on what
+// streams like stream read. The caller releases both.
+func (w *Worker) loadModel(ctx context.Context, task job.Task, stream shard.StreamSpec) (m loaded, err error) {
+	key, d := task.Model, *task.Dataset
 	object, err := w.store.Get(ctx, key)
 	if err != nil {
 		return m, err
@@ -148,7 +149,7 @@ func (w *Worker) loadModel(ctx context.Context, key string, d job.Dataset, strea
 		if closed := object.Close(); closed != nil {
 			err = errors.Join(err, closed)
 			if m.arena != nil {
-				err = errors.Join(err, m.arena.Close())
+				err = errors.Join(err, w.release(m.arena, m.instance))
 			}
 		}
 	}()
@@ -169,11 +170,11 @@ func (w *Worker) loadModel(ctx context.Context, key string, d job.Dataset, strea
 	if err := checkTensors(header.Tensors, groups); err != nil {
 		return m, fmt.Errorf("model %s: %w", key, err)
 	}
-	program, err := nn.Compile(spec, nn.Config{Batch: stream.Batch})
+	program, err := nn.Compile(spec, nn.Config{Batch: stream.Batch, Threads: task.Threads, Spin: task.Spin})
 	if err != nil {
 		return m, fmt.Errorf("%w: %w", errTask, err)
 	}
-	m.arena, m.instance, m.memory, err = w.bind(program, stream)
+	m.arena, m.instance, m.memory, err = w.bind(program, stream, 0)
 	if err != nil {
 		return loaded{}, err
 	}
@@ -182,7 +183,7 @@ func (w *Worker) loadModel(ctx context.Context, key string, d job.Dataset, strea
 		err = s.finish()
 	}
 	if err != nil {
-		return loaded{}, errors.Join(err, m.arena.Close())
+		return loaded{}, errors.Join(err, w.release(m.arena, m.instance))
 	}
 	return m, nil
 }

@@ -122,28 +122,27 @@ func (w *Worker) trainWhole(ctx context.Context, t *training, task job.Task) (re
 	if err := spec.Validate(); err != nil {
 		return result, fmt.Errorf("%w: %w", errTask, err)
 	}
-	program, err := nn.Compile(t.model, nn.Config{Batch: spec.Batch, Train: true, Optimizer: t.optimizer})
+	program, err := nn.Compile(t.model, nn.Config{
+		Batch: spec.Batch, MicroBatch: min(task.MicroBatch, spec.Batch), Train: true, Optimizer: t.optimizer,
+		Threads: task.Threads, Spin: task.Spin,
+	})
 	if err != nil {
 		return result, fmt.Errorf("%w: %w", errTask, err)
 	}
-	at := (program.Sizes().Total + streamAlignment - 1) / streamAlignment * streamAlignment
-	arena, err := nn.NewArena(int(at + wholeBytes(spec)))
+	arena, instance, memory, err := w.bindIn(program, wholeBytes(spec), 0)
 	if err != nil {
 		return result, err
 	}
-	defer func() { err = errors.Join(err, arena.Close()) }()
-	instance, err := program.Bind(arena.Bytes(), w.cfg.Kernels)
-	if err != nil {
-		return result, err
-	}
-	all := newWhole(arena.Bytes()[at:], spec)
+	defer func() { err = errors.Join(err, w.release(arena, instance)) }()
+	all := newWhole(memory, spec)
 	n := t.plan
 	if err := all.load(ctx, w.loader(n.Dataset, job.TrainPart), func(values []float32, pixels []byte) {
 		w.cfg.Kernels.Convert(values, pixels, n.Dataset.Scale)
 	}); err != nil {
 		return result, err
 	}
-	if err := w.restore(ctx, t, task, instance); err != nil {
+	l := &learner{w: w, t: t, task: task, memory: arena.Bytes(), instance: instance, stored: -1}
+	if err := l.read(ctx, task.From); err != nil {
 		return result, err
 	}
 	for step := task.From; step < task.To; step++ {
@@ -159,10 +158,10 @@ func (w *Worker) trainWhole(ctx context.Context, t *training, task job.Task) (re
 		if err != nil {
 			return result, stepError(err, task, step, n)
 		}
-		result.StepTime += time.Since(began)
-		result.LossSum += loss * float64(len(labels))
-		result.Records += len(labels)
+		l.result.StepTime += time.Since(began)
+		l.result.LossSum += loss * float64(len(labels))
+		l.result.Records += len(labels)
 	}
-	result.Step = task.To
-	return result, w.putReplica(ctx, t, task.Replica, result.Step, instance)
+	l.result.Step = task.To
+	return l.result, l.put(ctx, task.To)
 }
