@@ -8,8 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"disdel/internal/control"
 	"disdel/internal/data/format/formattest"
 	"disdel/internal/job"
+	"disdel/internal/worker"
 )
 
 // bigSquares writes a data set of dark and light squares that takes 16 MB as
@@ -141,5 +143,23 @@ func TestPlans(t *testing.T) {
 	got := d.run("train", "digits", "--epochs", "1", "--workers", "8", "--json").want(t, ExitOK, "disdel: accuracy: ")
 	if cost := field[float64](t, got.object(t), "expected_accuracy_cost"); cost <= 0 {
 		t.Errorf("8 replicas with few steps are expected to cost %v", cost)
+	}
+}
+
+// TestVersions: a worker of another version is told of, once, also with --quiet.
+func TestVersions(t *testing.T) {
+	var said strings.Builder
+	p := (&app{stderr: &said, getenv: func(string) string { return "" }}).newProgress(true)
+	state := control.State{Probe: &job.Probe{Version: "v0.0.1-other"}}
+	p.show(state)
+	p.show(state)
+	if text := said.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "v0.0.1-other") || !strings.Contains(text, worker.Version()) {
+		t.Errorf("said %q", text)
+	}
+	said.Reset()
+	p = (&app{stderr: &said, getenv: func(string) string { return "" }}).newProgress(true)
+	p.show(control.State{Probe: &job.Probe{Version: worker.Version()}})
+	if said.Len() > 0 {
+		t.Errorf("of its own version it said %q", said.String())
 	}
 }
