@@ -181,7 +181,7 @@ func (a *app) refused(ctx context.Context, o *options, record job.Record, cause 
 	if record.Job == "" {
 		record = job.Record{
 			Kind: o.spec.Kind, Dataset: o.spec.Dataset, Model: job.RecordModel{Name: o.spec.Model},
-			Epochs: o.spec.Epochs, Batch: o.spec.Batch, Seed: o.spec.Seed, Actions: []job.RecordAction{},
+			Strategy: o.spec.Strategy, Epochs: o.spec.Epochs, Batch: o.spec.Batch, Seed: o.spec.Seed, Actions: []job.RecordAction{},
 		}
 	}
 	switch record.Status {

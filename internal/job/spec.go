@@ -3,6 +3,7 @@
 package job
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ const (
 )
 
 // Spec is what a user asks for. The first group decides the bits of the
-// result; the rest only where and how it runs. Zero values of the fields marked
+// result, and so does the strategy; the rest only where and how it runs. Zero values of the fields marked
 // "planned" leave the choice to the planner.
 type Spec struct {
 	Kind    Kind   `json:"kind"`
@@ -86,6 +87,12 @@ type Spec struct {
 	// Planned.
 	Rounds int `json:"rounds,omitempty"`
 
+	// Strategy is how the work is divided. Default: distributed.
+	Strategy Strategy `json:"strategy,omitempty"`
+	// Estimator is how the memory of training is estimated. Default: exact.
+	Estimator Estimator `json:"estimator,omitempty"`
+	// Minimize is what the scheduler makes small. Default: time.
+	Minimize Objective `json:"minimize,omitempty"`
 	// Containers is the most containers at once. Planned.
 	Containers int `json:"containers,omitempty"`
 	// Threads is how many threads each container computes with. Planned.
@@ -106,6 +113,8 @@ func (s Spec) WithDefaults() Spec {
 		if s.Epochs == 0 {
 			s.Epochs = DefaultEpochs
 		}
+		s.Strategy = cmp.Or(s.Strategy, Distributed)
+		s.Estimator, s.Minimize = cmp.Or(s.Estimator, Exact), cmp.Or(s.Minimize, LeastTime)
 		if s.Optimizer == "" {
 			s.Optimizer = DefaultOptimizer
 		}
@@ -141,6 +150,7 @@ func (s Spec) Validate() error {
 		check(s.LearningRate > 0 && s.LearningRate <= 10, "learning rate %v: want more than 0 and at most 10", s.LearningRate)
 		check(s.Replicas >= 0 && s.Replicas <= MaxReplicas, "workers %d: want 1 to %d", s.Replicas, MaxReplicas)
 		check(s.LocalBatch >= 0 && s.LocalBatch <= MaxBatch, "local batch %d: want 1 to %d", s.LocalBatch, MaxBatch)
+		s.checkStrategy(check)
 		check(s.Rounds >= 0 && s.Rounds <= MaxRounds, "rounds %d: want 1 to %d", s.Rounds, MaxRounds)
 	}
 	check(s.Kind == Train || s.ModelSpec == nil, "model spec: only training has one")

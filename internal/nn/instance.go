@@ -173,6 +173,9 @@ type StepInput struct {
 	// Pixels holds the records [n, H, W, C], n in 1..Batch; they are multiplied
 	// by Scale.
 	Pixels []byte
+	// Values holds the records as float32, scaled already, in place of Pixels; the
+	// bits are those of Pixels if it is what [kernel.Set].Convert makes of them.
+	Values []float32
 	// Labels has n classes.
 	Labels []uint16
 	Scale  float32
@@ -197,14 +200,18 @@ func (in *Instance) Step(s StepInput) (loss float64, err error) {
 		return 0, fmt.Errorf("%w: step number %d, counted from 1", ErrInput, s.Step)
 	}
 	n := len(s.Labels)
-	if err := in.check(s.Pixels, n, s.Labels); err != nil {
+	if err := in.checkStep(s); err != nil {
 		return 0, err
 	}
 	size, piece, sum := in.program.spec.Input.Elements(), in.program.cfg.MicroBatch, 0.0
 	for from := 0; from < n; from += piece {
 		to := min(from+piece, n)
 		p := &part{StepInput: s, first: from, last: to == n}
-		in.forward(s.Pixels[from*size:to*size], to-from, s.Scale, p)
+		var pixels []byte
+		if s.Values == nil {
+			pixels = s.Pixels[from*size : to*size]
+		}
+		in.forward(pixels, to-from, s.Scale, p)
 		sum = in.loss(sum, s.Labels[from:to])
 		if loss = sum / float64(n); !finite(loss) {
 			return loss, fmt.Errorf("%w: loss %v at step %d", ErrNonFinite, loss, s.Step)
@@ -301,6 +308,18 @@ func (in *Instance) check(x []byte, n int, y []uint16) error {
 	if want := n * p.spec.Input.Elements(); len(x) != want {
 		return fmt.Errorf("%w: %d bytes for %d records of %v, want %d", ErrInput, len(x), n, p.spec.Input, want)
 	}
+	if y == nil {
+		return nil
+	}
+	return in.checkLabels(y)
+}
+
+// checkLabels refuses labels that do not fit the program.
+func (in *Instance) checkLabels(y []uint16) error {
+	p := in.program
+	if n := len(y); n < 1 || n > p.cfg.Batch {
+		return fmt.Errorf("%w: %d records, not in 1..%d", ErrInput, n, p.cfg.Batch)
+	}
 	for i, label := range y {
 		if int(label) >= p.spec.Classes {
 			return fmt.Errorf("%w: label %d of record %d, the model has %d classes", ErrInput, label, i, p.spec.Classes)
@@ -309,10 +328,29 @@ func (in *Instance) check(x []byte, n int, y []uint16) error {
 	return nil
 }
 
+// checkStep is check for either form of the records.
+func (in *Instance) checkStep(s StepInput) error {
+	size := in.program.spec.Input.Elements()
+	switch want := len(s.Labels) * size; {
+	case s.Values == nil:
+		return in.check(s.Pixels, len(s.Labels), s.Labels)
+	case s.Pixels != nil || len(s.Values) != want:
+		return fmt.Errorf("%w: %d values and %d bytes for %d records of %v, want %d values or bytes",
+			ErrInput, len(s.Values), len(s.Pixels), len(s.Labels), in.program.spec.Input, want)
+	default:
+		return in.checkLabels(s.Labels)
+	}
+}
+
 // forward leaves the logits of n records in their buffer: as training sees them
 // if p is not nil, else as they are.
 func (in *Instance) forward(x []byte, n int, scale float32, p *part) {
-	in.set.Convert(in.input, x, scale)
+	if p != nil && p.Values != nil {
+		size := in.program.spec.Input.Elements()
+		copy(in.input, p.Values[p.first*size:][:n*size])
+	} else {
+		in.set.Convert(in.input, x, scale)
+	}
 	for i := range in.stages {
 		s := &in.stages[i]
 		switch s.kind {

@@ -41,13 +41,16 @@ func parseModel(raw []byte) (model, error) {
 	return model{spec: spec, parameters: spec.ParamCount()}, nil
 }
 
-// recordWindow is the memory that holds one window of records and one batch.
-func recordWindow(d job.Dataset, records, batch int) job.Bytes {
-	window := job.Bytes(min(d.ShardRecords, records))
-	pieces := job.Bytes(records/d.ShardRecords + 2)
-	return window*(d.RecordBytes()+labelBytes+orderBytes) +
-		pieces*orderBytes +
-		job.Bytes(batch)*(d.RecordBytes()+labelBytes)
+// recordWindow is the memory that holds a window of that many records, 0 for a
+// whole piece, and one batch. A part of a piece needs a list of its records too.
+func recordWindow(d job.Dataset, records, batch, window int) job.Bytes {
+	piece := min(d.ShardRecords, records)
+	held, listed := piece, 0
+	if window > 0 && window < piece {
+		held, listed = window, window
+	}
+	pieces := records/d.ShardRecords + 2
+	return job.Bytes(held+batch)*(d.RecordBytes()+labelBytes) + job.Bytes(piece+pieces+listed)*orderBytes
 }
 
 func withSafety(e job.Estimate) job.Estimate {
@@ -77,7 +80,7 @@ func trainEstimate(n job.Numerics, m model, probe job.Probe, c choice) (job.Esti
 	return withSafety(job.Estimate{
 		Fit:     job.Bytes(program.Sizes().Total),
 		Package: probe.Package,
-		Data:    recordWindow(n.Dataset, largest, batch),
+		Data:    recordWindow(n.Dataset, largest, batch, 0),
 	}), program.FLOPs(), nil
 }
 
@@ -100,7 +103,7 @@ func inferEstimate(d job.Dataset, m model, batch int, probe job.Probe, c choice)
 	return withSafety(job.Estimate{
 		Fit:     job.Bytes(program.Sizes().Total),
 		Package: probe.Package,
-		Data:    recordWindow(d, d.Test, batch),
+		Data:    recordWindow(d, d.Test, batch, 0),
 		Model:   confusion(d),
 	}), program.FLOPs(), nil
 }

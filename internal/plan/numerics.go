@@ -105,6 +105,9 @@ func modelOf(spec job.Spec, data job.Dataset) (nn.Spec, error) {
 // shrinks further where a replica would have too few steps to learn from; when
 // that does not suffice there are fewer replicas. What the user fixed stays.
 func divide(spec job.Spec, records int) (replicas, localBatch int) {
+	if spec.Sequential() {
+		return 1, spec.Batch
+	}
 	replicas = spec.Replicas
 	if replicas == 0 {
 		replicas = min(defaultReplicas, records)
@@ -162,6 +165,9 @@ func rounds(spec job.Spec, n job.Numerics) (steps int, outer job.Nesterov, err e
 // takes for a large one. What the user fixed needs no explanation.
 func explainNumerics(spec job.Spec, n job.Numerics) (lines []string) {
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	if spec.Sequential() {
+		return nil
+	}
 	if spec.Replicas == 0 && n.Replicas < defaultReplicas {
 		if n.Steps >= minReplicaSteps {
 			say("replicas: %d rather than %d, so that each takes at least %d steps.", n.Replicas, defaultReplicas, minReplicaSteps)
@@ -172,6 +178,9 @@ func explainNumerics(spec job.Spec, n job.Numerics) (lines []string) {
 	if spec.LocalBatch == 0 && n.LocalBatch < spec.Batch {
 		spread := spreadBatch(spec, n.Replicas)
 		switch {
+		case n.Replicas*n.LocalBatch > batchSpread*spec.Batch:
+			say("local batch: 1, the least there is; %d replicas together are %.1f sequential batches, more than %d.",
+				n.Replicas, float64(n.Replicas)/float64(spec.Batch), batchSpread)
 		case n.LocalBatch == spread:
 			say("local batch: %d of %d, so that %d replicas together stay at %d sequential batches.",
 				n.LocalBatch, spec.Batch, n.Replicas, batchSpread)

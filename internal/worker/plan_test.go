@@ -28,8 +28,9 @@ func TestPlan_EstimatesAreTheWorkers(t *testing.T) {
 				t.Fatal(err)
 			}
 			n.Local = job.Optimizer(o)
-			spec := job.Spec{Kind: job.Train, Dataset: n.Dataset.Name}.WithDefaults()
-			r, err := plan.Train(spec, n, limits, job.Probe{})
+			spec := job.Spec{Kind: job.Train, Dataset: n.Dataset.Name, Containers: n.Replicas}.WithDefaults()
+			// So slow that threads and invocations of several rounds pay.
+			r, err := plan.Train(spec, n, limits, job.Probe{FLOPS: 1e3})
 			if err != nil {
 				t.Fatal(err)
 			}

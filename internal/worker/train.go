@@ -40,7 +40,11 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 	if err := checkTrain(t.plan, task); err != nil {
 		return result, err
 	}
+	if task.Whole {
+		return w.trainWhole(ctx, t, task)
+	}
 	spec := t.stream(task.Replica)
+	spec.Window = task.Window
 	program, err := nn.Compile(t.model, nn.Config{
 		Batch: spec.Batch, MicroBatch: min(task.MicroBatch, spec.Batch), Train: true, Optimizer: t.optimizer,
 		Threads: task.Threads, Spin: task.Spin,
@@ -81,6 +85,8 @@ func checkTrain(n job.Numerics, task job.Task) error {
 	case task.Meet && (task.Budget <= 0 || !atRoundEnd(n, task.To)):
 		return fmt.Errorf("%w: replica %d, steps %d to %d in %v, meeting the others: that takes time, and a round's end",
 			errTask, task.Replica, task.From, task.To, task.Budget)
+	case task.Window < 0 || task.Whole && (task.Meet || task.Budget > 0):
+		return fmt.Errorf("%w: window %d; whole %v, meeting the others %v, with a budget of %v", errTask, task.Window, task.Whole, task.Meet, task.Budget)
 	}
 	return nil
 }
@@ -132,8 +138,13 @@ func (w *Worker) bind(program *nn.Program, spec shard.StreamSpec, least int) (*n
 	if err := spec.Validate(); err != nil {
 		return nil, nil, nil, fmt.Errorf("%w: %w", errTask, err)
 	}
+	return w.bindIn(program, spec.Bytes(), least)
+}
+
+// bindIn is bind for so many bytes of records.
+func (w *Worker) bindIn(program *nn.Program, records int64, least int) (*nn.Arena, *nn.Instance, []byte, error) {
 	at := (max(program.Sizes().Total, int64(least)) + streamAlignment - 1) / streamAlignment * streamAlignment
-	arena, err := nn.NewArena(int(at + spec.Bytes()))
+	arena, err := nn.NewArena(int(at + records))
 	if err != nil {
 		return nil, nil, nil, err
 	}
