@@ -166,6 +166,9 @@ type StepInput struct {
 	Scale  float32
 	// Step counts the optimizer's steps from 1.
 	Step int
+	// First is the place of the first record in the step's batch, where the
+	// records are a part of it. Only dropout needs it.
+	First int
 	// Seed and Replica, with Step, decide what dropout drops. Other models do
 	// not need them.
 	Seed    uint64
@@ -178,17 +181,26 @@ type StepInput struct {
 // loss, a gradient or a statistic is not finite; ErrInput for wrong lengths or
 // labels. After an error weights and moments are what they were.
 func (in *Instance) Step(s StepInput) (loss float64, err error) {
+	if loss, err = in.Gradient(s); err == nil {
+		in.update(s.Step)
+	}
+	return loss, err
+}
+
+// Gradient does what Step does, but for the update: Gradients has the result,
+// weights, moments and moving statistics are what they were.
+func (in *Instance) Gradient(s StepInput) (loss float64, err error) {
 	if !in.program.cfg.Train {
 		return 0, ErrNotTraining
 	}
-	if s.Step < 1 {
-		return 0, fmt.Errorf("%w: step number %d, counted from 1", ErrInput, s.Step)
+	if s.Step < 1 || s.First < 0 {
+		return 0, fmt.Errorf("%w: step number %d, counted from 1, from record %d", ErrInput, s.Step, s.First)
 	}
 	n := len(s.Labels)
 	if err := in.check(s.Pixels, n, s.Labels); err != nil {
 		return 0, err
 	}
-	all := &part{StepInput: s}
+	all := &part{StepInput: s, first: s.First}
 	in.forward(s.Pixels, n, s.Scale, all)
 	loss = in.loss(s.Labels) / float64(n)
 	if !finite(loss) {
@@ -204,7 +216,6 @@ func (in *Instance) Step(s StepInput) (loss float64, err error) {
 			return loss, fmt.Errorf("%w: statistics of stage %d at step %d, loss %v", ErrNonFinite, i, s.Step, loss)
 		}
 	}
-	in.update(s.Step)
 	return loss, nil
 }
 
@@ -217,16 +228,7 @@ type part struct {
 // update changes weights and moments by the gradients, and the moving
 // statistics by those of the batch.
 func (in *Instance) update(t int) {
-	o, learned := in.program.cfg.Optimizer, in.weights[:in.program.learn]
-	switch o.Kind {
-	case KindSGD:
-		kernel.SGD(learned, in.gradients, in.m, kernel.SGDFactors{Rate: float32(o.LearningRate), Momentum: float32(o.Momentum)})
-	case KindAdamW:
-		kernel.Decay(learned, float32(o.WeightDecay*o.LearningRate))
-		in.set.Adam(learned, in.gradients, in.m, in.v, o.adam(t))
-	default:
-		in.set.Adam(learned, in.gradients, in.m, in.v, o.adam(t))
-	}
+	in.program.cfg.Optimizer.Apply(in.set, t, in.weights[:in.program.learn], in.gradients, in.m, in.v)
 	// Corrected as Adam's moments are: the first step leaves nothing of what
 	// stood there before, and a moving statistic is always a mean of real ones.
 	momentum := normMomentum * (1 - power(normMomentum, t-1)) / (1 - power(normMomentum, t))

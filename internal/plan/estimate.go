@@ -53,32 +53,39 @@ func withSafety(e job.Estimate) job.Estimate {
 }
 
 func trainEstimate(n job.Numerics, m model, probe job.Probe) (job.Estimate, nn.FLOPs, error) {
-	largest := (n.Dataset.Train + n.Replicas - 1) / n.Replicas
+	// The window is over what the replica reads: its own records, or all.
+	records, optimizer := (n.Dataset.Train+n.Replicas-1)/n.Replicas, nn.Optimizer(n.Local)
 	// A worker compiles for no more records than a replica has.
-	batch := min(n.LocalBatch, largest)
-	program, err := nn.Compile(m.spec, nn.Config{
-		Batch:     batch,
-		Train:     true,
-		Optimizer: nn.Optimizer(n.Local),
-	})
+	batch := min(n.LocalBatch, records)
+	if n.Sync == job.SyncStep {
+		// Replicas only make gradients; whoever adds them up has the optimizer.
+		records, optimizer = n.Dataset.Train, nn.Optimizer{Kind: nn.KindSGD, LearningRate: n.Local.LearningRate}
+		batch = n.LocalBatch
+	}
+	program, err := nn.Compile(m.spec, nn.Config{Batch: batch, Train: true, Optimizer: optimizer})
 	if err != nil {
 		return job.Estimate{}, nn.FLOPs{}, fmt.Errorf("plan: compile %s: %w", m.spec.Name, err)
 	}
 	return withSafety(job.Estimate{
 		Fit:     job.Bytes(program.Sizes().Total),
 		Package: probe.Package,
-		Data:    recordWindow(n.Dataset, largest, batch),
+		Data:    recordWindow(n.Dataset, records, batch),
 	}), program.FLOPs(), nil
 }
 
 // averageEstimate counts what averaging holds for each parameter: float64 sums
-// of the weights and of every moment, weights and the outer momentum in float32.
-// A test of package worker holds it equal to what the worker takes.
+// of the weights and of every moment, weights and the outer momentum in float32;
+// of gradients one float64 sum, weights and moments in float32. A test of package
+// worker holds it equal to what the worker takes.
 func averageEstimate(n job.Numerics, m model, probe job.Probe) job.Estimate {
-	sums := 1 + nn.Optimizer(n.Local).Moments()
+	moments := nn.Optimizer(n.Local).Moments()
+	each := 8*(1+moments) + 2*4
+	if n.Sync == job.SyncStep {
+		each = 8 + 4*(1+moments)
+	}
 	return withSafety(job.Estimate{
 		Package: probe.Package,
-		Model:   job.Bytes(m.parameters) * job.Bytes(8*sums+2*4),
+		Model:   job.Bytes(m.parameters) * job.Bytes(each),
 	})
 }
 

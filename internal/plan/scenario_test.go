@@ -67,6 +67,8 @@ func (in *input) set(key, value string) error {
 		return number(&in.spec.Replicas)
 	case "local_batch":
 		return number(&in.spec.LocalBatch)
+	case "sync":
+		in.spec.Sync = job.Sync(value)
 	case "rounds":
 		return number(&in.spec.Rounds)
 	case "containers":

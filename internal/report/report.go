@@ -183,14 +183,20 @@ func Plan(w io.Writer, n *job.Numerics, r job.Resources) error {
 			n.Dataset.Name, thousands(n.Dataset.Train), thousands(n.Dataset.Test),
 			n.Dataset.Height, n.Dataset.Width, n.Dataset.Channels, count(n.Dataset.Classes, "class")))
 		t.row("replicas", fmt.Sprintf("%d, local batch %d (batch %d)", n.Replicas, n.LocalBatch, n.Batch))
-		t.row("steps", fmt.Sprintf("%d of each replica (%s of %d), averaged every %d: %s",
-			n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, n.RoundSteps, count(n.Rounds(), "round")))
-		t.row("local", fmt.Sprintf("%s, learning rate %g, moments averaged with the weights", optimizerName(n.Local.Kind), n.Local.LearningRate))
-		outer := fmt.Sprintf("Nesterov on the averaged change, rate %g, momentum %g", n.Outer.LearningRate, n.Outer.Momentum)
-		if n.Outer.Momentum == 0 {
-			outer = "none: weights are averaged as they are"
+		if n.Sync == job.SyncStep {
+			t.row("steps", fmt.Sprintf("%d (%s of %d), gradients averaged in each: %s",
+				n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, count(n.Rounds(), "round")))
+			t.row("optimizer", fmt.Sprintf("%s, learning rate %g, on the averaged gradients", optimizerName(n.Local.Kind), n.Local.LearningRate))
+		} else {
+			t.row("steps", fmt.Sprintf("%d of each replica (%s of %d), averaged every %d: %s",
+				n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, n.RoundSteps, count(n.Rounds(), "round")))
+			t.row("local", fmt.Sprintf("%s, learning rate %g, moments averaged with the weights", optimizerName(n.Local.Kind), n.Local.LearningRate))
+			outer := fmt.Sprintf("Nesterov on the averaged change, rate %g, momentum %g", n.Outer.LearningRate, n.Outer.Momentum)
+			if n.Outer.Momentum == 0 {
+				outer = "none: weights are averaged as they are"
+			}
+			t.row("outer", outer)
 		}
-		t.row("outer", outer)
 		t.row("kernels", n.KernelSet)
 	}
 	t.row("containers", fmt.Sprintf("%d of %v, %v an invocation", r.Containers, r.Memory, r.Timeout))

@@ -200,8 +200,8 @@ func rehearsalBytes() (job.Bytes, error) {
 	if err != nil {
 		return 0, err
 	}
-	t := training{plan: n, optimizer: nn.Optimizer(n.Local)}
-	model := max(program.Sizes().Total, int64(averageBytes(t.optimizer, spec.ParamCount())))
+	t := training{plan: n, count: spec.ParamCount(), optimizer: nn.Optimizer(n.Local)}
+	model := max(program.Sizes().Total, int64(t.averageBytes()))
 	return job.Bytes(model + t.stream(0).Bytes()).CeilTo(pageBytes), nil
 }
 
