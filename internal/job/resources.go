@@ -30,8 +30,13 @@ type Resources struct {
 	InferPieces int `json:"infer_pieces"`
 	// Roles has the memory estimate of each role that the job uses.
 	Roles map[Role]Estimate `json:"roles"`
-	// Seconds is the predicted wall time of the job's invocations.
-	Seconds float64 `json:"seconds"`
+	// Seconds is the predicted wall time of the job's invocations. In training
+	// each step takes StepSeconds of one replica, of which Parallel compute at the
+	// same time, and each round RoundSeconds beside its steps.
+	Seconds      float64 `json:"seconds"`
+	StepSeconds  float64 `json:"step_seconds,omitempty"`
+	RoundSeconds float64 `json:"round_seconds,omitempty"`
+	Parallel     int     `json:"parallel,omitempty"`
 	// Explanation says in sentences which limit decided what.
 	Explanation []string `json:"explanation"`
 }

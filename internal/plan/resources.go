@@ -38,8 +38,6 @@ const (
 	// budgetShare: a slice takes at most half of the time limit, so that a slow
 	// moment does not become a time-out.
 	budgetShare = 2
-	// callSeconds is the time of one warm invocation outside the training loop.
-	callSeconds = 0.003
 )
 
 // Train makes the first resource plan of a training job.
@@ -64,11 +62,8 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 	if n.Rounds() > 1 {
 		r = span(r, spec, n, m, limits, probe)
 	}
-	parallel := min(r.Containers, max(limits.Processors, 1), n.Replicas)
-	waves := float64(n.Replicas) / float64(parallel)
-	step := rate(flops.Forward+flops.Backward, probe.FLOPS)
 	r.Explanation = append(r.Explanation, explainNumerics(spec, n)...)
-	r.Seconds += float64(n.Steps)*step*waves + float64(n.Rounds())*callSeconds*(waves+1)
+	predictTime(&r, n, m, limits, probe, flops)
 	return r, nil
 }
 

@@ -45,7 +45,7 @@ func mnistLike() input {
 			TimeoutMin: 100 * time.Millisecond, TimeoutMax: 5 * time.Minute, TimeoutDefault: time.Minute,
 			PoolMemory: 2 * job.GB, Concurrency: 100, Processors: 2,
 		},
-		probe: job.Probe{KernelSet: "generic", Package: 9 * job.MB, Held: job.MB, FLOPS: 1e10, StoreRate: 1e8},
+		probe: job.Probe{KernelSet: "generic", Package: 9 * job.MB, Held: job.MB, FLOPS: 1e10, StoreRate: 1e8, StoreSeconds: 2e-4},
 	}
 }
 

@@ -267,6 +267,7 @@ func (l *learner) step(ctx context.Context, load shard.LoadFunc) error {
 			return stepError(err, l.task, l.loop.next, n)
 		}
 		l.result.StepTime += time.Since(began)
+		l.result.Steps++
 		l.result.LossSum += loss * float64(batch.Len())
 		l.result.Records += batch.Len()
 	} else if l.t.stepwise() {
