@@ -28,6 +28,7 @@ func (s State) Record() job.Record {
 	}
 	if n := s.Numerics; n != nil {
 		r.LocalBatch, r.Replicas, r.Rounds, r.KernelSet = n.LocalBatch, n.Replicas, n.Rounds(), n.KernelSet
+		r.Sync = n.Sync
 		if spec, err := nn.ParseSpec(n.Model); err == nil {
 			r.Model.Parameters = spec.ParamCount()
 		}

@@ -108,7 +108,11 @@ func Job(w io.Writer, r job.Record) error {
 	if r.Model.Parameters > 0 {
 		t.row("model", fmt.Sprintf("%s, %s parameters  %s", r.Model.Name, thousands(r.Model.Parameters), Digest(r.Model.Digest)))
 	}
-	if r.Replicas > 0 {
+	switch {
+	case r.Sync == job.SyncStep:
+		t.row("training", fmt.Sprintf("%s, %s that divide batches of %d, gradients averaged in %s, seed %d",
+			count(r.Epochs, "epoch"), count(r.Replicas, "replica"), r.Batch, count(r.Rounds, "step"), r.Seed))
+	case r.Replicas > 0:
 		t.row("training", fmt.Sprintf("%s, %s of local batch %d (batch %d), %s, seed %d",
 			count(r.Epochs, "epoch"), count(r.Replicas, "replica"), r.LocalBatch, r.Batch, count(r.Rounds, "round"), r.Seed))
 	}
