@@ -58,7 +58,7 @@ func shellWord(text string) string {
 func (o *options) trainFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	o.spec.Kind, o.spec.Model = job.Train, job.DefaultModel
-	o.spec.Epochs, o.spec.Batch = job.DefaultEpochs, job.DefaultBatch
+	o.spec.Epochs, o.spec.Batch, o.spec.Sync = job.DefaultEpochs, job.DefaultBatch, job.SyncRounds
 	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "what to train: cnn (the thesis's), cnn-deep, mlp, or a model file of your own, FILE.json")
 	f.Var(countValue{&o.spec.Epochs}, "epochs", "passes over the training part")
 	f.Var(countValue{&o.spec.Batch}, "batch", "batch size of a sequential run, in records")
@@ -70,6 +70,7 @@ func (o *options) trainFlags(cmd *cobra.Command) {
 	f.StringVar((*string)(&o.spec.Estimator), "estimator", string(job.Exact), "how the memory of training is estimated: exact, or thesis for the thesis's own formula")
 	f.Var(countValue{&o.spec.Replicas}, "workers", "number of replicas that learn at once (default: planned)")
 	f.Var(countValue{&o.spec.LocalBatch}, "local-batch", "batch size of one replica (default: planned)")
+	f.Var(syncValue{&o.spec.Sync}, "sync", "what workers exchange: weights every round (rounds), or gradients every step, which is sequential training, divided (step)")
 	f.Var(countValue{&o.spec.Rounds}, "rounds", "how often weights are averaged; 1 is the thesis (default: planned)")
 }
 

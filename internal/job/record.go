@@ -31,14 +31,16 @@ type Record struct {
 	AccuracyCost float64 `json:"expected_accuracy_cost"`
 	AccuracyNote string  `json:"accuracy_note,omitempty"`
 
-	Epochs     int    `json:"epochs"`
-	Batch      int    `json:"batch"`
-	LocalBatch int    `json:"local_batch"`
-	Replicas   int    `json:"replicas"`
-	Rounds     int    `json:"rounds"`
-	Seed       uint64 `json:"seed"`
-	KernelSet  string `json:"kernel_set,omitempty"`
-	Platform   string `json:"platform,omitempty"`
+	Epochs     int `json:"epochs"`
+	Batch      int `json:"batch"`
+	LocalBatch int `json:"local_batch"`
+	Replicas   int `json:"replicas"`
+	Rounds     int `json:"rounds"`
+	// Sync is SyncStep where gradients were averaged at every step, else absent.
+	Sync      Sync   `json:"sync,omitempty"`
+	Seed      uint64 `json:"seed"`
+	KernelSet string `json:"kernel_set,omitempty"`
+	Platform  string `json:"platform,omitempty"`
 	// Enforcement says who enforced the memory limits.
 	Enforcement string `json:"enforcement,omitempty"`
 

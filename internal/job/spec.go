@@ -28,6 +28,19 @@ const (
 	Infer Kind = "infer"
 )
 
+// Sync says what replicas exchange, and when.
+type Sync string
+
+// The ways to keep replicas together.
+const (
+	// SyncRounds: replicas take steps of their own and average their weights.
+	SyncRounds Sync = "rounds"
+	// SyncStep: replicas average the gradients of every step, each over its part
+	// of the batch, which is sequential training, divided (the mirrored strategy
+	// of the thesis's section 3.2.1).
+	SyncStep Sync = "step"
+)
+
 // Defaults of a training job: those of the thesis (section 6).
 const (
 	DefaultEpochs       = 5
@@ -86,6 +99,9 @@ type Spec struct {
 	// Rounds is how often the replicas' weights are averaged; 1 is the thesis.
 	// Planned.
 	Rounds int `json:"rounds,omitempty"`
+	// Sync is how replicas are kept together; "" is SyncRounds. With SyncStep the
+	// batch decides LocalBatch and Rounds.
+	Sync Sync `json:"sync,omitempty"`
 
 	// Strategy is how the work is divided. Default: distributed.
 	Strategy Strategy `json:"strategy,omitempty"`
@@ -152,6 +168,12 @@ func (s Spec) Validate() error {
 		check(s.LocalBatch >= 0 && s.LocalBatch <= MaxBatch, "local batch %d: want 1 to %d", s.LocalBatch, MaxBatch)
 		s.checkStrategy(check)
 		check(s.Rounds >= 0 && s.Rounds <= MaxRounds, "rounds %d: want 1 to %d", s.Rounds, MaxRounds)
+		check(s.Sync == "" || s.Sync == SyncRounds || s.Sync == SyncStep, "sync %.40q: want %s, %s", s.Sync, SyncRounds, SyncStep)
+		if s.Sync == SyncStep {
+			check(s.Rounds == 0, "rounds %d with sync %s: every step is a round; leave --rounds out", s.Rounds, SyncStep)
+			check(s.LocalBatch == 0, "local batch %d with sync %s: the batch is divided among the workers; leave --local-batch out", s.LocalBatch, SyncStep)
+			check(s.Replicas <= s.Batch, "workers %d with sync %s: a batch of %d cannot be divided among more than that many", s.Replicas, SyncStep, s.Batch)
+		}
 	}
 	check(s.Kind == Train || s.ModelSpec == nil, "model spec: only training has one")
 	check(s.Containers >= 0 && s.Containers <= MaxReplicas, "containers %d: want 1 to %d", s.Containers, MaxReplicas)

@@ -114,7 +114,11 @@ func Job(w io.Writer, r job.Record) error {
 	if r.AccuracyNote != "" {
 		t.row("expected", r.AccuracyNote)
 	}
-	if r.Replicas > 0 {
+	switch {
+	case r.Sync == job.SyncStep:
+		t.row("training", fmt.Sprintf("%s, %s that divide batches of %d, gradients averaged in %s, seed %d",
+			count(r.Epochs, "epoch"), count(r.Replicas, "replica"), r.Batch, count(r.Rounds, "step"), r.Seed))
+	case r.Replicas > 0:
 		t.row("training", fmt.Sprintf("%s, %s of local batch %d (batch %d), %s, seed %d",
 			count(r.Epochs, "epoch"), count(r.Replicas, "replica"), r.LocalBatch, r.Batch, count(r.Rounds, "round"), r.Seed))
 	}
@@ -189,14 +193,20 @@ func Plan(w io.Writer, n *job.Numerics, r job.Resources) error {
 			n.Dataset.Name, thousands(n.Dataset.Train), thousands(n.Dataset.Test),
 			n.Dataset.Height, n.Dataset.Width, n.Dataset.Channels, count(n.Dataset.Classes, "class")))
 		t.row("replicas", fmt.Sprintf("%d, local batch %d (batch %d)", n.Replicas, n.LocalBatch, n.Batch))
-		t.row("steps", fmt.Sprintf("%d of each replica (%s of %d), averaged every %d: %s",
-			n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, n.RoundSteps, count(n.Rounds(), "round")))
-		t.row("local", fmt.Sprintf("%s, learning rate %g, moments averaged with the weights", optimizerName(n.Local.Kind), n.Local.LearningRate))
-		outer := fmt.Sprintf("Nesterov on the averaged change, rate %g, momentum %g", n.Outer.LearningRate, n.Outer.Momentum)
-		if n.Outer.Momentum == 0 {
-			outer = "none: weights are averaged as they are"
+		if n.Sync == job.SyncStep {
+			t.row("steps", fmt.Sprintf("%d (%s of %d), gradients averaged in each: %s",
+				n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, count(n.Rounds(), "round")))
+			t.row("optimizer", fmt.Sprintf("%s, learning rate %g, on the averaged gradients", optimizerName(n.Local.Kind), n.Local.LearningRate))
+		} else {
+			t.row("steps", fmt.Sprintf("%d of each replica (%s of %d), averaged every %d: %s",
+				n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, n.RoundSteps, count(n.Rounds(), "round")))
+			t.row("local", fmt.Sprintf("%s, learning rate %g, moments averaged with the weights", optimizerName(n.Local.Kind), n.Local.LearningRate))
+			outer := fmt.Sprintf("Nesterov on the averaged change, rate %g, momentum %g", n.Outer.LearningRate, n.Outer.Momentum)
+			if n.Outer.Momentum == 0 {
+				outer = "none: weights are averaged as they are"
+			}
+			t.row("outer", outer)
 		}
-		t.row("outer", outer)
 		t.row("kernels", n.KernelSet)
 	}
 	threads := ""
