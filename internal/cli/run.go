@@ -61,6 +61,7 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 		config: control.Config{
 			Platform: p, Store: s, Init: init, Probes: a.openProbes(workerPath, p.Name(), limits.Enforcement),
 			Observe: progress.show, ControllerPeak: ownPeak,
+			Export: exporter(s),
 		},
 		close: closeAll,
 	}, nil
@@ -83,6 +84,9 @@ func (a *app) ask(ctx context.Context, o *options) (q question, err error) {
 		q.spec.ModelSpec = nil
 	}
 	if err := q.spec.Validate(); err != nil {
+		return q, err
+	}
+	if err := checkOutput(&q.spec); err != nil {
 		return q, err
 	}
 	own, err := ownModelOf(q.spec)

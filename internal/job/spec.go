@@ -86,6 +86,10 @@ type Spec struct {
 	// Planned.
 	Rounds int `json:"rounds,omitempty"`
 
+	// Output is the absolute path of a CSV file for the prediction of each test
+	// record, on the controller's machine; "" wants none. Inference only.
+	Output string `json:"output,omitempty"`
+
 	// Containers is the most containers at once. Planned.
 	Containers int `json:"containers,omitempty"`
 	// Threads is how many threads each container computes with. Planned.
@@ -144,6 +148,7 @@ func (s Spec) Validate() error {
 		check(s.Rounds >= 0 && s.Rounds <= MaxRounds, "rounds %d: want 1 to %d", s.Rounds, MaxRounds)
 	}
 	check(s.Kind == Train || s.ModelSpec == nil, "model spec: only training has one")
+	check(s.Kind == Infer || s.Output == "", "output: only inference has one")
 	check(s.Containers >= 0 && s.Containers <= MaxReplicas, "containers %d: want 1 to %d", s.Containers, MaxReplicas)
 	check(s.Threads >= 0 && s.Threads <= MaxThreads, "threads %d: want 1 to %d", s.Threads, MaxThreads)
 	check(s.Memory >= 0, "memory %d: want more than 0", int64(s.Memory))

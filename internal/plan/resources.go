@@ -152,15 +152,20 @@ func evaluation(spec job.Spec, d job.Dataset, m model, limits job.Limits, probe 
 	if d.Test < 1 || d.ShardRecords < 1 {
 		return job.Resources{}, fmt.Errorf("data set %s has no test records: %w", d.Name, job.ErrSpec)
 	}
-	batch := min(inferBatch, d.Test)
-	infer, flops, err := inferEstimate(d, m, batch, probe, c)
-	if err != nil {
-		return job.Resources{}, err
-	}
 	if spec.Containers > 0 {
 		want = min(want, spec.Containers)
 	}
 	pieces := max(1, min(want, d.Shards(job.TestPart)))
+	batch := min(inferBatch, d.Test)
+	predictions := 0
+	if spec.Output != "" {
+		shards := (d.Shards(job.TestPart) + pieces - 1) / pieces // of the largest piece
+		predictions = min(shards*d.ShardRecords, d.Test)
+	}
+	infer, flops, err := inferEstimate(d, m, batch, predictions, probe, c)
+	if err != nil {
+		return job.Resources{}, err
+	}
 	parallel := min(pieces, max(limits.Processors, 1))
 	perRecord := rate(flops.Forward, probe.FLOPS) / float64(batch)
 	return job.Resources{
