@@ -23,9 +23,11 @@ succeeded; one that is there is replaced.`,
 		Example: `  disdel infer digits
   disdel infer digits --model 3f2a9c --json
   disdel infer digits --output predictions.csv`,
-		Args: oneDataset,
+		Args: o.datasetOrJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.spec.Dataset = args[0]
+			if err := o.readJob(cmd, args); err != nil {
+				return err
+			}
 			record, d, err := a.runJob(cmd.Context(), o)
 			if err != nil || o.json {
 				return err
@@ -35,6 +37,7 @@ succeeded; one that is there is replaced.`,
 	}
 	cmd.Flags().StringVar(&o.spec.Model, "model", "", "which stored model to run: its digest or the start of it, as \"disdel models\" lists them (default: the newest of the data set)")
 	cmd.Flags().StringVar(&o.spec.Output, "output", "", "CSV file for a line of each test record: its index, its class, the predicted class and its probability")
+	o.jobFlag(cmd)
 	o.dataFlags(cmd)
 	o.platformFlags(cmd)
 	o.storeFlag(cmd)

@@ -27,6 +27,8 @@ type options struct {
 	offline     bool
 	shape       *format.Shape
 	json, quiet bool
+	// jobFile names a file with a spec; "" is none.
+	jobFile string
 }
 
 // next is a command that is to be given next, with the store of this one. Who and

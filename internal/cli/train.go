@@ -24,19 +24,22 @@ of containers and whatever fails on the way.`,
 		Example: `  disdel train digits
   disdel train digits --model mlp --epochs 10 --json
   disdel train digits --model examples/model.json
+  disdel train --job examples/job.json --seed 2
   disdel train mnist --data-dir ~/data
   disdel train ./leaves                     # leaves/oak/1.png, leaves/elm/1.png, ...
   disdel train digits --workers 8 --containers 2
   disdel train digits --rounds 1            # average once, as in the thesis`,
-		Args: oneDataset,
+		Args: o.datasetOrJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.spec.Dataset = args[0]
-			o.spec = o.spec.WithDefaults()
+			if err := o.readJob(cmd, args); err != nil {
+				return err
+			}
 			_, _, err := a.runJob(cmd.Context(), o)
 			return err
 		},
 	}
 	o.trainFlags(cmd)
+	o.jobFlag(cmd)
 	o.dataFlags(cmd)
 	o.platformFlags(cmd)
 	o.storeFlag(cmd)

@@ -77,7 +77,7 @@ type Spec struct {
 	// LearningRate of the local optimizer. Default: 0.001, for "sgd" 0.01.
 	LearningRate float64 `json:"learning_rate,omitempty"`
 	// Seed of weights and shuffles. Any value is a seed, 0 too.
-	Seed uint64 `json:"seed,omitempty"`
+	Seed uint64 `json:"seed"`
 	// Replicas is the number of logical learners. Planned.
 	Replicas int `json:"replicas,omitempty"`
 	// LocalBatch is the batch size of one replica, in records. Planned.
