@@ -23,7 +23,7 @@ succeeded; one that is there is replaced.`,
 		Example: `  disdel infer digits
   disdel infer digits --model 3f2a9c --json
   disdel infer digits --output predictions.csv`,
-		Args: o.datasetOrJob,
+		Args: o.datasetOrJob, ValidArgsFunction: completeDataset,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.readJob(cmd, args); err != nil {
 				return err
@@ -32,15 +32,17 @@ succeeded; one that is there is replaced.`,
 			if err != nil || o.json {
 				return err
 			}
-			return report.Confusion(a.stdout, record.Confusion, d.ClassNames)
+			return report.Confusion(a.page(), record.Confusion, d.ClassNames)
 		},
 	}
 	cmd.Flags().StringVar(&o.spec.Model, "model", "", "which stored model to run: its digest or the start of it, as \"disdel models\" lists them (default: the newest of the data set)")
+	complete(cmd, "model", a.completeDigest(o))
 	cmd.Flags().StringVar(&o.spec.Output, "output", "", "CSV file for a line of each test record: its index, its class, the predicted class and its probability")
 	o.jobFlag(cmd)
 	o.dataFlags(cmd)
 	o.platformFlags(cmd)
 	o.storeFlag(cmd)
 	o.outputFlags(cmd)
+	o.priceFlag(cmd)
 	return cmd
 }

@@ -40,7 +40,7 @@ it starts one container to do so.`,
 		Example: `  disdel plan digits
   disdel plan mnist --data-dir ~/data
   disdel plan digits --workers 8 --pool-memory 512`,
-		Args: o.datasetOrJob,
+		Args: o.datasetOrJob, ValidArgsFunction: completeDataset,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if err := o.readJob(cmd, args); err != nil {
 				return err
@@ -64,7 +64,7 @@ it starts one container to do so.`,
 			case err != nil:
 				return err
 			default:
-				return report.Plan(a.stdout, state.Numerics, *state.Resources)
+				return report.Plan(a.page(), state.Numerics, *state.Resources)
 			}
 		},
 	}

@@ -29,7 +29,7 @@ of containers and whatever fails on the way.`,
   disdel train ./leaves                     # leaves/oak/1.png, leaves/elm/1.png, ...
   disdel train digits --workers 8 --containers 2
   disdel train digits --rounds 1            # average once, as in the thesis`,
-		Args: o.datasetOrJob,
+		Args: o.datasetOrJob, ValidArgsFunction: completeDataset,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.readJob(cmd, args); err != nil {
 				return err
@@ -44,5 +44,6 @@ of containers and whatever fails on the way.`,
 	o.platformFlags(cmd)
 	o.storeFlag(cmd)
 	o.outputFlags(cmd)
+	o.priceFlag(cmd)
 	return cmd
 }

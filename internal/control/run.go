@@ -122,7 +122,7 @@ func load(ctx context.Context, st store.Store, id job.ID) (s State, head store.H
 		return s, head, fmt.Errorf("job %s: %w", id, err)
 	}
 	if len(entries) == 0 {
-		return s, head, fmt.Errorf("job %s: %w in %s; see: disdel jobs", id, ErrNoJob, st.URL())
+		return s, head, fmt.Errorf("job %s: %w in %s", id, ErrNoJob, st.URL())
 	}
 	for _, entry := range entries {
 		events, err := decode(entry.Payload)
