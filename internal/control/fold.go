@@ -42,6 +42,7 @@ type State struct {
 	Evaluation *job.TaskResult
 	Digest     string // of the trained model, from the last average
 	Published  bool
+	Exported   bool
 
 	Finished *Finished
 
@@ -176,6 +177,8 @@ func fold(s State, e Event) (State, error) {
 		s = ended(s, *e.Ended, e.At)
 	case e.Published != nil:
 		s.Published = true
+	case e.Exported != nil:
+		s.Exported = true
 	case e.Resumed != nil:
 		for i := range s.Attempts {
 			if attempt := &s.Attempts[i]; attempt.Ended == nil {

@@ -74,6 +74,12 @@ func (k Keys) Final() string { return k.state() + "/model" }
 // Counts is what inference over one piece of the test part found.
 func (k Keys) Counts(part int) string { return fmt.Sprintf("jobs/%s/counts/%06d", k.Job, part) }
 
+// Predictions is what inference over one piece of the test part predicted, in the
+// form of [AppendPrediction].
+func (k Keys) Predictions(piece int) string {
+	return fmt.Sprintf("jobs/%s/predictions/%06d", k.Job, piece)
+}
+
 // LogPrefix starts the names of all job logs.
 const LogPrefix = "jobs/"
 

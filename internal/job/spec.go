@@ -91,7 +91,7 @@ type Spec struct {
 	// LearningRate of the local optimizer. Default: 0.001, for "sgd" 0.01.
 	LearningRate float64 `json:"learning_rate,omitempty"`
 	// Seed of weights and shuffles. Any value is a seed, 0 too.
-	Seed uint64 `json:"seed,omitempty"`
+	Seed uint64 `json:"seed"`
 	// Replicas is the number of logical learners. Planned.
 	Replicas int `json:"replicas,omitempty"`
 	// LocalBatch is the batch size of one replica, in records. Planned.
@@ -109,6 +109,11 @@ type Spec struct {
 	Estimator Estimator `json:"estimator,omitempty"`
 	// Minimize is what the scheduler makes small. Default: time.
 	Minimize Objective `json:"minimize,omitempty"`
+
+	// Output is the absolute path of a CSV file for the prediction of each test
+	// record, on the controller's machine; "" wants none. Inference only.
+	Output string `json:"output,omitempty"`
+
 	// Containers is the most containers at once. Planned.
 	Containers int `json:"containers,omitempty"`
 	// Threads is how many threads each container computes with. Planned.
@@ -176,6 +181,7 @@ func (s Spec) Validate() error {
 		}
 	}
 	check(s.Kind == Train || s.ModelSpec == nil, "model spec: only training has one")
+	check(s.Kind == Infer || s.Output == "", "output: only inference has one")
 	check(s.Containers >= 0 && s.Containers <= MaxReplicas, "containers %d: want 1 to %d", s.Containers, MaxReplicas)
 	check(s.Threads >= 0 && s.Threads <= MaxThreads, "threads %d: want 1 to %d", s.Threads, MaxThreads)
 	check(s.Memory >= 0, "memory %d: want more than 0", int64(s.Memory))

@@ -64,8 +64,9 @@ type Task struct {
 	ShardFrom int `json:"shard_from,omitempty"`
 	ShardTo   int `json:"shard_to,omitempty"`
 	Pieces    int `json:"pieces,omitempty"`
-	// Batch is the batch size of infer.
-	Batch int `json:"batch,omitempty"`
+	// Batch is the batch size of infer. Predict has it store every prediction.
+	Batch   int  `json:"batch,omitempty"`
+	Predict bool `json:"predict,omitempty"`
 
 	// Allocate makes a probe take that much memory, Busy makes it compute that
 	// long: to see whether the platform's limits hold.

@@ -115,7 +115,9 @@ func averageEstimate(n job.Numerics, m model, probe job.Probe) job.Estimate {
 	})
 }
 
-func inferEstimate(d job.Dataset, m model, batch int, probe job.Probe, c choice) (job.Estimate, nn.FLOPs, error) {
+// inferEstimate is that of a piece of which the given number of predictions is
+// kept until its end.
+func inferEstimate(d job.Dataset, m model, batch, predictions int, probe job.Probe, c choice) (job.Estimate, nn.FLOPs, error) {
 	program, err := nn.Compile(m.spec, nn.Config{Batch: batch, Threads: c.threads})
 	if err != nil {
 		return job.Estimate{}, nn.FLOPs{}, fmt.Errorf("plan: compile %s: %w", m.spec.Name, err)
@@ -123,7 +125,7 @@ func inferEstimate(d job.Dataset, m model, batch int, probe job.Probe, c choice)
 	return withSafety(job.Estimate{
 		Fit:     job.Bytes(program.Sizes().Total),
 		Package: probe.Package,
-		Data:    recordWindow(d, d.Test, batch, 0),
+		Data:    recordWindow(d, d.Test, batch, 0) + job.Bytes(predictions)*job.PredictionBytes,
 		Model:   confusion(d),
 	}), program.FLOPs(), nil
 }

@@ -33,14 +33,16 @@ type work struct {
 
 	// Inference.
 	inferBatch, pieces int
+	predictions        int     // that a piece keeps
 	record             float64 // seconds of one, alone on a thread
 
 	compiled map[choice]map[job.Role]job.Estimate
 }
 
 // newWork is the work of running a model over the test part in pieces of whole
-// shards, and of merging the counts: what every job does.
-func newWork(d job.Dataset, m model, probe job.Probe, want int) (*work, error) {
+// shards, and of merging the counts: what every job does. With keep a piece also
+// stores its predictions.
+func newWork(d job.Dataset, m model, probe job.Probe, want int, keep bool) (*work, error) {
 	if d.Test < 1 || d.ShardRecords < 1 {
 		return nil, fmt.Errorf("data set %s has no test records: %w", d.Name, job.ErrSpec)
 	}
@@ -48,7 +50,11 @@ func newWork(d job.Dataset, m model, probe job.Probe, want int) (*work, error) {
 		data: d, model: m, probe: probe, compiled: map[choice]map[job.Role]job.Estimate{},
 		inferBatch: min(inferBatch, d.Test), pieces: max(1, min(want, d.Shards(job.TestPart))),
 	}
-	_, flops, err := inferEstimate(d, m, w.inferBatch, probe, choice{threads: 1})
+	if keep {
+		shards := (d.Shards(job.TestPart) + w.pieces - 1) / w.pieces // of the largest piece
+		w.predictions = min(shards*d.ShardRecords, d.Test)
+	}
+	_, flops, err := inferEstimate(d, m, w.inferBatch, w.predictions, probe, choice{threads: 1})
 	w.record = rate(flops.Forward, probe.FLOPS) / float64(w.inferBatch)
 	return w, err
 }
@@ -117,7 +123,7 @@ func (w *work) roles(s shape) (map[job.Role]job.Estimate, error) {
 		all[job.RoleTrain] = withSafety(train)
 	}
 	infer := all[job.RoleInfer]
-	infer.Data = recordWindow(w.data, w.data.Test, w.inferBatch, s.window)
+	infer.Data = recordWindow(w.data, w.data.Test, w.inferBatch, s.window) + job.Bytes(w.predictions)*job.PredictionBytes
 	all[job.RoleInfer] = withSafety(infer)
 	// A container serves all roles, and keeps the threads that it once had.
 	for role, e := range all {
@@ -131,7 +137,7 @@ func (w *work) roles(s shape) (map[job.Role]job.Estimate, error) {
 
 // compile estimates all roles with whole shards.
 func (w *work) compile(c choice) (map[job.Role]job.Estimate, error) {
-	infer, _, err := inferEstimate(w.data, w.model, w.inferBatch, w.probe, c)
+	infer, _, err := inferEstimate(w.data, w.model, w.inferBatch, w.predictions, w.probe, c)
 	if err != nil {
 		return nil, err
 	}

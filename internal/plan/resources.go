@@ -57,7 +57,7 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 		return job.Resources{}, fmt.Errorf("plan: numerics of %d replicas, local batch %d, rounds of %d steps: %w",
 			n.Replicas, n.LocalBatch, n.RoundSteps, job.ErrSpec)
 	}
-	w, err := newWork(n.Dataset, m, probe, atMost(n.Replicas, spec.Containers))
+	w, err := newWork(n.Dataset, m, probe, atMost(n.Replicas, spec.Containers), false)
 	if err != nil {
 		return job.Resources{}, err
 	}
@@ -105,7 +105,7 @@ func Infer(spec job.Spec, d job.Dataset, modelSpec []byte, limits job.Limits, pr
 		return job.Resources{}, fmt.Errorf("%w: the model takes %v and knows %d classes, %s has %dx%dx%d and %d",
 			ErrModel, in, m.spec.Classes, d.Name, d.Height, d.Width, d.Channels, d.Classes)
 	}
-	w, err := newWork(d, m, probe, atMost(max(limits.Processors, 1), spec.Containers))
+	w, err := newWork(d, m, probe, atMost(max(limits.Processors, 1), spec.Containers), spec.Output != "")
 	if err != nil {
 		return job.Resources{}, err
 	}
