@@ -59,7 +59,7 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 	return &execution{
 		store: s,
 		config: control.Config{
-			Platform: p, Store: s, Init: init, Probes: a.openProbes(workerPath, p.Name(), limits.Enforcement),
+			Platform: p, Store: s, Init: init, Probes: a.openProbes(workerPath, p.Name(), limits.Enforcement, s.URL()),
 			Observe: progress.show, ControllerPeak: ownPeak,
 		},
 		close: closeAll,
