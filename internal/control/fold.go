@@ -22,8 +22,9 @@ type State struct {
 	Plan      string // digest of Numerics
 	Resources *job.Resources
 	// Plans are all resource plans so far, by revision.
-	Plans    []*job.Resources
-	Deployed map[string]bool
+	Plans []*job.Resources
+	// Deployed are the actions that exist, and their time limits.
+	Deployed map[string]time.Duration
 	// Controllers counts the controllers that took the job over.
 	Controllers int
 
@@ -125,7 +126,7 @@ func fold(s State, e Event) (State, error) {
 			return s, err
 		}
 		s.Created, s.StartedAt = e.Created, e.At
-		s.Deployed = map[string]bool{}
+		s.Deployed = map[string]time.Duration{}
 		s.units = map[unit]*progress{}
 	case e.Probed != nil:
 		s.Probe = &e.Probed.Probe
@@ -146,7 +147,7 @@ func fold(s State, e Event) (State, error) {
 		s.Resources = &e.Replanned.Resources
 		s.Plans = append(s.Plans, s.Resources)
 	case e.Deployed != nil:
-		s.Deployed[e.Deployed.Action] = true
+		s.Deployed[e.Deployed.Action] = e.Deployed.Timeout
 	case e.Invoked != nil:
 		if e.Invoked.Attempt != len(s.Attempts) {
 			return s, fmt.Errorf("attempt %d follows %d attempts", e.Invoked.Attempt, len(s.Attempts))
@@ -191,7 +192,7 @@ func fold(s State, e Event) (State, error) {
 		s.Controllers++
 		s.paceAt = time.Time{}
 		// The platform has forgotten the actions of a controller that is gone.
-		s.Deployed = map[string]bool{}
+		s.Deployed = map[string]time.Duration{}
 	case e.Finished != nil:
 		s.Finished = e.Finished
 	default:

@@ -26,6 +26,10 @@ func (s State) Record() job.Record {
 		r.Model = job.RecordModel{Name: c.Model.Name, Parameters: c.Model.Parameters, Digest: c.Model.Digest}
 		r.KernelSet = c.Model.KernelSet
 	}
+	r.Strategy = c.Spec.Strategy
+	if s.Resources != nil {
+		r.AccuracyCost, r.AccuracyNote = s.Resources.AccuracyCost, s.Resources.AccuracyNote
+	}
 	if n := s.Numerics; n != nil {
 		r.LocalBatch, r.Replicas, r.Rounds, r.KernelSet = n.LocalBatch, n.Replicas, n.Rounds(), n.KernelSet
 		r.Sync = n.Sync

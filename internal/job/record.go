@@ -24,6 +24,13 @@ type Record struct {
 	Dataset string      `json:"dataset"`
 	Model   RecordModel `json:"model"`
 
+	// Strategy is how the work of training was divided.
+	Strategy Strategy `json:"strategy,omitempty"`
+	// AccuracyCost is what the plan expected the division among replicas to cost
+	// of the accuracy, as a fraction; AccuracyNote says why.
+	AccuracyCost float64 `json:"expected_accuracy_cost"`
+	AccuracyNote string  `json:"accuracy_note,omitempty"`
+
 	Epochs     int `json:"epochs"`
 	Batch      int `json:"batch"`
 	LocalBatch int `json:"local_batch"`

@@ -41,6 +41,19 @@ type Task struct {
 	// Budget is how long training may go on before it hands over; 0 is no bound.
 	Budget time.Duration `json:"budget_ns,omitempty"`
 
+	// Window is the most records of a shard that are held at a time (train,
+	// infer); 0 is all of them.
+	Window int `json:"window,omitempty"`
+	// Whole has training decode all its records to float32 in memory before the
+	// first step, as the thesis's baseline does.
+	Whole bool `json:"whole,omitempty"`
+	// Threads is how many threads compute, 0 counts as 1; Spin makes them wait for
+	// each other in loops (train, infer). MicroBatch is the most records of a step
+	// that are computed at once, 0 is all (train).
+	Threads    int  `json:"threads,omitempty"`
+	Spin       bool `json:"spin,omitempty"`
+	MicroBatch int  `json:"micro_batch,omitempty"`
+
 	// Model is the store key of a model; Dataset says what it reads (infer,
 	// evaluate).
 	Model   string   `json:"model,omitempty"`

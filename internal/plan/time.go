@@ -3,7 +3,6 @@
 package plan
 
 import (
-	"fmt"
 	"time"
 
 	"disdel/internal/job"
@@ -22,16 +21,14 @@ const (
 
 // pace is what a training job's time is made of.
 type pace struct {
-	// step is one step of one replica on one processor; round is all else that a
-	// round takes.
-	step, round float64
-	parallel    int
+	// step is one step of one replica; waves is how many times that all replicas
+	// together take, which share containers and processors. round is all else that
+	// a round takes.
+	step, waves, round float64
 }
 
 // seconds is the time of a number of steps of every replica and of rounds.
-func (p pace) seconds(steps, rounds float64, replicas int) float64 {
-	return steps*p.step*float64(replicas)/float64(p.parallel) + rounds*p.round
-}
+func (p pace) seconds(steps, rounds float64) float64 { return steps*p.step*p.waves + rounds*p.round }
 
 // traffic is a number of operations on a store and the bytes that they move.
 type traffic struct{ operations, bytes float64 }
@@ -44,78 +41,52 @@ func (t traffic) seconds(probe job.Probe) float64 {
 	return s
 }
 
-// predictTime adds to a training plan how long it takes, and what gradients at
-// every step cost.
-func predictTime(r *job.Resources, n job.Numerics, m model, limits job.Limits, probe job.Probe, flops nn.FLOPs) {
-	p := pace{
-		step:     rate(flops.Forward+flops.Backward, probe.FLOPS),
-		parallel: max(1, min(r.Containers, max(limits.Processors, 1), n.Replicas)),
-	}
-	each, once := roundTraffic(n, m, r.SpanRounds > 1)
-	waves := float64(n.Replicas) / float64(p.parallel)
-	p.round = each.seconds(probe)*waves + once.seconds(probe)
-	if r.SpanRounds > 1 {
-		p.round += pollSeconds
-		r.Seconds += callSeconds
-	} else {
-		p.round += callSeconds * (waves + 1)
-	}
-	r.StepSeconds, r.RoundSeconds, r.Parallel = p.step, p.round, p.parallel
-	training := p.seconds(float64(n.Steps), float64(n.Rounds()), n.Replicas)
-	r.Seconds += training
-	if n.Sync == job.SyncStep {
-		r.Explanation = append(r.Explanation, fmt.Sprintf(
-			"sync: %d rounds; in each a replica moves %v and whoever averages %v more: %.1f of %.1f s of training.",
-			n.Rounds(), job.Bytes(each.bytes), job.Bytes(once.bytes), float64(n.Rounds())*p.round, training))
-	}
-}
-
 // roundTraffic returns what each replica does in a round, and what is done once.
-func roundTraffic(n job.Numerics, m model, meet bool) (each, once traffic) {
-	weights := 4 * float64(m.parameters)
-	moments := weights * float64(nn.Optimizer(n.Local).Moments())
-	state, global := weights+moments, 2*weights+moments
-	records := float64(n.RoundSteps * n.LocalBatch)
-	if n.Sync == job.SyncStep {
-		// The window goes through all records, of which the replica has a part.
-		state, global = weights, weights+moments
-		records = float64(n.RoundSteps * n.Batch)
-	}
+// reads is what a replica reads of its shards, meet says that it stays for the
+// next round.
+func roundTraffic(n job.Numerics, parameters int, reads traffic, meet bool) (each, once traffic) {
+	state, global := stateBytes(n, parameters)
 	// The average is read, the state put.
-	each = traffic{2, global + state}
+	each = traffic{2 + reads.operations, float64(global+state) + reads.bytes}
 	if meet {
-		// Who has come is looked up, and progress told.
-		each.operations += 2
+		each.operations += 2 // Who has come is looked up, and progress told.
 	} else {
-		// The window does not outlive an invocation.
-		records = max(records, float64(min(n.Dataset.ShardRecords, n.ReplicaRecords(0))))
 		each.operations++ // the numerics plan
 	}
-	each.bytes += records * float64(n.Dataset.RecordBytes())
-	each.operations += records / float64(max(1, n.Dataset.ShardRecords))
 	// All states and the last average are read, the new one put, the old deleted.
-	once = traffic{float64(n.Replicas) + 3, float64(n.Replicas)*state + 2*global}
+	once = traffic{float64(n.Replicas) + 3, float64(n.Replicas)*float64(state) + 2*float64(global)}
 	return each, once
+}
+
+// stateBytes is the size of what a replica puts in the store after a round, and of
+// what is made of all of them.
+func stateBytes(n job.Numerics, parameters int) (state, global job.Bytes) {
+	weights := valueBytes * job.Bytes(parameters)
+	moments := weights * job.Bytes(nn.Optimizer(n.Local).Moments())
+	if n.Sync == job.SyncStep {
+		return weights, weights + moments // gradients; no outer momentum
+	}
+	return weights + moments, 2*weights + moments
 }
 
 // TrainingTime predicts how long a number of steps of every replica take, with
 // their rounds. stepTime is what a step has been measured to take, 0 where that
 // is not known.
 func TrainingTime(r job.Resources, n job.Numerics, steps float64, stepTime time.Duration) time.Duration {
-	p := pace{r.StepSeconds, r.RoundSeconds, max(1, r.Parallel)}
+	p := pace{r.StepSeconds, r.Waves, r.RoundSeconds}
 	if stepTime > 0 {
 		p.step = stepTime.Seconds()
 		// What was measured ran beside as many others as there are containers: its
 		// time has their share of the processors in it.
-		p.parallel = max(1, min(r.Containers, n.Replicas))
+		p.waves = float64(n.Replicas) / float64(max(1, min(r.Containers, n.Replicas)))
 	}
-	return seconds(p.seconds(steps, steps/float64(n.RoundSteps), n.Replicas))
+	return seconds(p.seconds(steps, steps/float64(n.RoundSteps)))
 }
 
 // EvaluationTime predicts how long a training job takes after its training.
 func EvaluationTime(r job.Resources, n job.Numerics) time.Duration {
-	p := pace{r.StepSeconds, r.RoundSeconds, max(1, r.Parallel)}
-	return max(0, seconds(r.Seconds-p.seconds(float64(n.Steps), float64(n.Rounds()), n.Replicas)))
+	p := pace{r.StepSeconds, r.Waves, r.RoundSeconds}
+	return max(0, seconds(r.Seconds-p.seconds(float64(n.Steps), float64(n.Rounds()))))
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

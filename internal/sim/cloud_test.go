@@ -42,9 +42,14 @@ const (
 	faultKinds
 )
 
-// chooser says what goes wrong with the nth call (from 0) that has these very
-// parameters, in a container of the given size.
+// chooser says what goes wrong with the nth call (from 0) for the same work, in a
+// container of the given size.
 type chooser func(t job.Task, nth int, memory job.Bytes) fault
+
+// workOf is a task without what the resource plan says of it.
+func workOf(t job.Task) job.Task {
+	return job.Task{Role: t.Role, Job: t.Job, Replica: t.Replica, From: t.From, Piece: t.Piece}
+}
 
 func noFaults(job.Task, int, job.Bytes) fault { return none }
 
@@ -65,7 +70,7 @@ type cloud struct {
 
 	mu       sync.Mutex
 	packages map[string]map[string]platform.Action
-	calls    map[string]int // by parameters
+	calls    map[job.Task]int // by work
 	running  map[platform.Activation]*activation
 	number   int
 	removed  []string
@@ -97,7 +102,7 @@ func newCloud(s *mem.Store, choose chooser) *cloud {
 			PoolMemory: 2 * job.GB, Concurrency: 100, PayloadMax: job.MB, Processors: 2, LocalFiles: true, Enforcement: "none",
 		},
 		packages: map[string]map[string]platform.Action{},
-		calls:    map[string]int{},
+		calls:    map[job.Task]int{},
 		running:  map[platform.Activation]*activation{},
 	}
 }
@@ -144,8 +149,8 @@ func (c *cloud) Invoke(ctx context.Context, call platform.Call) (platform.Activa
 	if err := json.Unmarshal(call.Params, &task); err != nil {
 		return "", fmt.Errorf("invoke: %w: %w", err, platform.ErrRefused)
 	}
-	nth := c.calls[string(call.Params)]
-	c.calls[string(call.Params)]++
+	nth := c.calls[workOf(task)]
+	c.calls[workOf(task)]++
 	f := c.choose(task, nth, action.Memory)
 	switch f {
 	case throttled:

@@ -31,13 +31,14 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-var kernelSet = kernel.Generic().Name
+var kernelSet = kernel.Best().Name
 
 const jobID = job.ID("sim")
 
 // recipe is what differs between the jobs that are simulated.
 type recipe struct {
 	replicas, rounds, epochs, containers int
+	strategy                             job.Strategy
 	sync                                 job.Sync
 }
 
@@ -50,6 +51,8 @@ var recipes = []recipe{
 	{replicas: 2, rounds: 6, epochs: 2},
 	oneByOne,
 	{replicas: 3, rounds: 4, epochs: 2},
+	{strategy: job.Single, epochs: 2},
+	{strategy: job.BruteForce, epochs: 2},
 	stepwise,
 }
 
@@ -70,7 +73,10 @@ func dataset() job.Dataset {
 func (r recipe) created() control.Created {
 	spec := job.Spec{
 		Kind: job.Train, Dataset: "tiny", Model: "cnn", Epochs: r.epochs, LocalBatch: 4,
-		Replicas: r.replicas, Rounds: r.rounds, Containers: r.containers, Seed: 7,
+		Replicas: r.replicas, Rounds: r.rounds, Containers: r.containers, Seed: 7, Strategy: r.strategy,
+	}
+	if spec.Sequential() {
+		spec.Batch, spec.LocalBatch = spec.LocalBatch, 0
 	}
 	if r.sync == job.SyncStep {
 		spec.Sync, spec.LocalBatch, spec.Batch = r.sync, 0, 8

@@ -16,6 +16,7 @@ import (
 	"disdel/internal/data/shard"
 	"disdel/internal/job"
 	"disdel/internal/nn"
+	"disdel/internal/nn/kernel"
 	"disdel/internal/nn/safetensors"
 	"disdel/internal/store"
 	"disdel/internal/store/dir"
@@ -136,7 +137,7 @@ func TestErrors(t *testing.T) {
 		}, job.Corrupt, []string{"model m", "tensors; want"}},
 		{"model of another data set", withDataset(infer, func(d *job.Dataset) { d.Classes = 4 }), func(x *world) { x.replace("m", x.object(x.keys.Final())) }, job.BadTask, []string{"knows 3 classes", "tiny has 4x4x1 and 4"}},
 		{"model of larger images", withDataset(infer, func(d *job.Dataset) { d.Height = 5 }), func(x *world) { x.replace("m", x.object(x.keys.Final())) }, job.BadTask, []string{"4x4x1", "5x4x1"}},
-		{"model cut off", infer, func(x *world) { raw := x.object(x.keys.Final()); x.replace("m", raw[:len(raw)-4]) }, job.Corrupt, []string{"m: dense_", "truncated"}},
+		{"model cut off", infer, func(x *world) { raw := x.object(x.keys.Final()); x.replace("m", raw[:len(raw)-4]) }, job.Corrupt, []string{"model m: ", "dense_", "truncated"}},
 		{"model with a tail", infer, func(x *world) { x.replace("m", append(x.object(x.keys.Final()), 0)) }, job.Corrupt, []string{"after the last tensor"}},
 
 		{"evaluate nothing", job.Task{Role: job.RoleEvaluate, Dataset: &tiny}, none, job.Corrupt, []string{"0 records", "test part has 10"}},
@@ -203,7 +204,7 @@ func TestErrors_Plan(t *testing.T) {
 		change func(*job.Numerics)
 		says   string
 	}{
-		{"another kernel set", func(n *job.Numerics) { n.KernelSet = "fma-9" }, "kernel set fma-9, this worker has generic-1"},
+		{"another kernel set", func(n *job.Numerics) { n.KernelSet = "fma-9" }, "kernel set fma-9, this worker has " + kernel.Best().Name},
 		{"a later version", func(n *job.Numerics) { n.Version++ }, "numerics version 2"},
 		{"no replicas", func(n *job.Numerics) { n.Replicas = 0 }, "0 replicas"},
 		{"no rounds", func(n *job.Numerics) { n.RoundSteps = 0 }, "rounds of 0"},

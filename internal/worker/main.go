@@ -59,7 +59,7 @@ func serve(ctx context.Context) error {
 	debug.SetGCPercent(collectorPercent)
 	populate()
 
-	w := New(Config{Stdout: os.Stdout, Stderr: os.Stderr, Collect: runtime.GC})
+	w := New(Config{Stdout: os.Stdout, Stderr: os.Stderr, Collect: runtime.GC, Processors: func(n int) { runtime.GOMAXPROCS(n) }})
 	listener := &oneConn{conn: conn, closed: make(chan struct{})}
 	server := &http.Server{
 		Handler:           w.Handler(),

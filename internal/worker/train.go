@@ -40,8 +40,15 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 	if err := checkTrain(t.plan, task); err != nil {
 		return result, err
 	}
+	if task.Whole {
+		return w.trainWhole(ctx, t, task)
+	}
 	spec := t.stream(task.Replica)
-	program, err := nn.Compile(t.model, nn.Config{Batch: t.localBatch(), Train: true, Optimizer: t.local()})
+	spec.Window = task.Window
+	program, err := nn.Compile(t.model, nn.Config{
+		Batch: t.localBatch(), MicroBatch: min(task.MicroBatch, t.localBatch()), Train: true, Optimizer: t.local(),
+		Threads: task.Threads, Spin: task.Spin,
+	})
 	if err != nil {
 		return result, fmt.Errorf("%w: %w", errTask, err)
 	}
@@ -53,7 +60,7 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 	if err != nil {
 		return result, err
 	}
-	defer func() { err = errors.Join(err, arena.Close()) }()
+	defer func() { err = errors.Join(err, w.release(arena, instance)) }()
 	stream, err := shard.NewStreamIn(memory, spec)
 	if err != nil {
 		return result, err
@@ -78,6 +85,8 @@ func checkTrain(n job.Numerics, task job.Task) error {
 	case task.Meet && (task.Budget <= 0 || !atRoundEnd(n, task.To)):
 		return fmt.Errorf("%w: replica %d, steps %d to %d in %v, meeting the others: that takes time, and a round's end",
 			errTask, task.Replica, task.From, task.To, task.Budget)
+	case task.Window < 0 || task.Whole && (task.Meet || task.Budget > 0):
+		return fmt.Errorf("%w: window %d; whole %v, meeting the others %v, with a budget of %v", errTask, task.Window, task.Whole, task.Meet, task.Budget)
 	}
 	return nil
 }
@@ -139,21 +148,35 @@ const streamAlignment = 64
 
 // bind makes an instance in an arena that also has room for streams like spec,
 // which may follow each other there. What is before them has least bytes at
-// least. The caller closes the arena.
+// least. The caller releases both.
 func (w *Worker) bind(program *nn.Program, spec shard.StreamSpec, least int) (*nn.Arena, *nn.Instance, []byte, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, nil, nil, fmt.Errorf("%w: %w", errTask, err)
 	}
+	return w.bindIn(program, spec.Bytes(), least)
+}
+
+// bindIn is bind for so many bytes of records.
+func (w *Worker) bindIn(program *nn.Program, records int64, least int) (*nn.Arena, *nn.Instance, []byte, error) {
 	at := (max(program.Sizes().Total, int64(least)) + streamAlignment - 1) / streamAlignment * streamAlignment
-	arena, err := nn.NewArena(int(at + spec.Bytes()))
+	arena, err := nn.NewArena(int(at + records))
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	w.cfg.Processors(program.Config().Threads)
 	instance, err := program.Bind(arena.Bytes(), w.cfg.Kernels)
 	if err != nil {
+		w.cfg.Processors(1)
 		return nil, nil, nil, errors.Join(err, arena.Close())
 	}
 	return arena, instance, arena.Bytes()[at:], nil
+}
+
+// release undoes bind.
+func (w *Worker) release(arena *nn.Arena, instance *nn.Instance) error {
+	instance.Close()
+	w.cfg.Processors(1)
+	return arena.Close()
 }
 
 // held returns the vectors of an instance that training.groups describes, as far
