@@ -221,6 +221,8 @@ func v2Usage(directory string) (kernel, cache job.Bytes) {
 	if !ok { // Linux before 5.18
 		kernel = stat["kernel_stack"] + stat["pagetables"] + stat["slab"] + stat["percpu"]
 	}
+	// What the kernel remembers of files it forgets when the group needs memory.
+	kernel -= min(kernel, stat["slab_reclaimable"])
 	return kernel + stat["sock"], max(0, stat["file"]-stat["file_mapped"]-stat["shmem"])
 }
 

@@ -284,6 +284,11 @@ func (c *process) usage() (peak, cache job.Bytes) {
 		return 0, 0
 	}
 	kernel, cache := c.group.usage()
+	if _, v1 := c.group.(*v1Group); v1 {
+		// It does not tell what it remembers of files that were once opened or
+		// made, and would forget, from what the process needs.
+		kernel = min(kernel, c.memory.kernel())
+	}
 	return peak + kernel, cache
 }
 
