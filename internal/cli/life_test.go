@@ -17,7 +17,7 @@ import (
 var (
 	recordFields = []string{
 		"accuracy", "actions", "batch", "confusion", "dataset", "enforcement", "epochs", "job", "kernel_set", "kind",
-		"local_batch", "loss", "metrics", "model", "platform", "records", "replicas", "rounds", "seed", "status",
+		"local_batch", "loss", "metrics", "model", "platform", "records", "replicas", "rounds", "seed", "status", "strategy",
 	}
 	metricsFields = []string{
 		"containers", "controller_peak_bytes", "duration_seconds", "failed_containers", "failure_rate", "gb_seconds", "handovers",

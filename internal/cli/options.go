@@ -100,15 +100,19 @@ func shellWord(text string) string {
 func (o *options) trainFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	o.spec.Kind, o.spec.Model = job.Train, job.DefaultModel
-	o.spec.Epochs, o.spec.Batch = job.DefaultEpochs, job.DefaultBatch
+	o.spec.Epochs, o.spec.Batch, o.spec.Sync = job.DefaultEpochs, job.DefaultBatch, job.SyncRounds
 	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "what to train: cnn (the thesis's), cnn-deep, mlp, or a model file of your own, FILE.json")
 	f.Var(countValue{&o.spec.Epochs}, "epochs", "passes over the training part")
 	f.Var(countValue{&o.spec.Batch}, "batch", "batch size of a sequential run, in records")
 	f.StringVar(&o.spec.Optimizer, "optimizer", job.DefaultOptimizer, "what each replica learns with: adam, adamw or sgd")
 	f.Var(rateValue{&o.spec.LearningRate}, "lr", "learning rate of the optimizer (default: 0.001, for sgd 0.01)")
 	f.Uint64Var(&o.spec.Seed, "seed", job.DefaultSeed, "seed of weights and shuffles")
+	f.StringVar((*string)(&o.spec.Strategy), "strategy", string(job.Distributed), "how the work is divided: distributed, single (one worker without the platform's limits) or brute-force (one action that holds all data, more memory or time after each failure)")
+	f.StringVar((*string)(&o.spec.Minimize), "minimize", string(job.LeastTime), "what the plan makes small: time, memory (of all containers at once) or cost (memory times time)")
+	f.StringVar((*string)(&o.spec.Estimator), "estimator", string(job.Exact), "how the memory of training is estimated: exact, or thesis for the thesis's own formula")
 	f.Var(countValue{&o.spec.Replicas}, "workers", "number of replicas that learn at once (default: planned)")
 	f.Var(countValue{&o.spec.LocalBatch}, "local-batch", "batch size of one replica (default: planned)")
+	f.Var(syncValue{&o.spec.Sync}, "sync", "what workers exchange: weights every round (rounds), or gradients every step, which is sequential training, divided (step)")
 	complete(cmd, "model", completeModel)
 	complete(cmd, "optimizer", words(nn.Optimizers()...))
 	f.Var(countValue{&o.spec.Rounds}, "rounds", "how often weights are averaged; 1 is the thesis (default: planned)")
@@ -129,7 +133,7 @@ func (o *options) platformFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.Var(bytesValue{&o.spec.Memory}, "memory", "memory limit of each container, in MB or with a unit (default: planned)")
 	f.Var(durationValue{&o.spec.Timeout}, "timeout", "time limit of one invocation, in seconds or as 1m30s (default 60)")
-	f.Var(countValue{&o.spec.Containers}, "containers", "most containers at once (default: planned)")
+	f.Var(countValue{&o.spec.Containers}, "containers", "containers at once, as far as there is work and room for them (default: planned)")
 	f.Var(countValue{&o.spec.Threads}, "threads", "threads of each container (default: planned)")
 	o.poolFlags(cmd)
 }

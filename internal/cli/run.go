@@ -59,7 +59,7 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 	return &execution{
 		store: s,
 		config: control.Config{
-			Platform: p, Store: s, Init: init, Probes: a.openProbes(workerPath, p.Name(), limits.Enforcement),
+			Platform: p, Store: s, Init: init, Probes: a.openProbes(workerPath, p.Name(), limits.Enforcement, s.URL()),
 			Observe: progress.show, ControllerPeak: ownPeak,
 			Export: exporter(s),
 		},
@@ -193,7 +193,7 @@ func (a *app) refused(ctx context.Context, o *options, record job.Record, cause 
 	if record.Job == "" {
 		record = job.Record{
 			Kind: o.spec.Kind, Dataset: o.spec.Dataset, Model: job.RecordModel{Name: o.spec.Model},
-			Epochs: o.spec.Epochs, Batch: o.spec.Batch, Seed: o.spec.Seed, Actions: []job.RecordAction{},
+			Strategy: o.spec.Strategy, Epochs: o.spec.Epochs, Batch: o.spec.Batch, Seed: o.spec.Seed, Actions: []job.RecordAction{},
 		}
 	}
 	switch record.Status {

@@ -156,6 +156,24 @@ func (v enforcementValue) Set(s string) error {
 	return fmt.Errorf("want one of %s", strings.Join(enforcements(), ", "))
 }
 
+// syncValue is a flag for how replicas are kept together.
+type syncValue struct{ sync *job.Sync }
+
+func (v syncValue) String() string {
+	if v.sync == nil {
+		return ""
+	}
+	return string(*v.sync)
+}
+func (v syncValue) Type() string { return "string" }
+func (v syncValue) Set(s string) error {
+	if way := job.Sync(s); way == job.SyncRounds || way == job.SyncStep {
+		*v.sync = way
+		return nil
+	}
+	return fmt.Errorf("want %s or %s", job.SyncRounds, job.SyncStep)
+}
+
 // shapeValue is a flag for the shape of an image.
 type shapeValue struct{ shape **format.Shape }
 

@@ -22,8 +22,10 @@ const (
 	// maxWaited is how often in a row a replica may do little but wait for the
 	// others before rounds are taken one by one.
 	maxWaited = 2
-	// maxRevisions is how many resource plans a job may have.
-	maxRevisions = 12
+	// maxRevisions is how many resource plans a job may have, bruteRevisions how
+	// many with the strategy that takes a little more each time.
+	maxRevisions   = 12
+	bruteRevisions = 400
 
 	backoffFirst   = 100 * time.Millisecond
 	backoffMost    = 5 * time.Second
@@ -94,7 +96,7 @@ func decide(s State, now time.Time) []action {
 		return acts
 	}
 	r := *s.Resources
-	if !s.Deployed[r.ActionName()] {
+	if s.Deployed[r.ActionName()] != r.Timeout {
 		return []action{deploy{r.ActionName(), r.Memory, r.Timeout}}
 	}
 	tasks := pending(s)
@@ -106,18 +108,22 @@ func decide(s State, now time.Time) []action {
 
 // decideProbe measures in the smallest action that the platform offers, which
 // is most likely the one that the job will use, and in the largest one if that
-// was not enough.
+// was not enough. The machine of a single worker has no smallest action.
 func decideProbe(s State, now time.Time) []action {
 	limits, spec := s.Created.Limits, s.Created.Spec
 	p := s.progress(unit{role: job.RoleProbe})
 	if p.last != nil && p.last.Ended.Kind == platform.TimedOut {
 		return fail("probe: %s; raise --timeout", p.last.Ended.Message)
 	}
+	if spec.Strategy == job.BruteForce {
+		// What the user fixes is where brute force begins, and this is no part of it.
+		spec.Memory, spec.Timeout = 0, 0
+	}
 	probe := job.Resources{Timeout: cmp.Or(spec.Timeout, limits.TimeoutDefault), Containers: 1}
 	switch {
 	case spec.Memory > 0:
 		probe.Memory = spec.Memory
-	case limits.MemoryMin > 0:
+	case limits.MemoryMin > 0 && spec.Strategy != job.Single:
 		probe.Memory = plan.CeilMemory(max(limits.MemoryMin, job.MB), limits)
 	default:
 		probe.Memory = plan.CeilMemory(max(limits.MemoryDefault, job.MB), limits)
@@ -132,7 +138,7 @@ func decideProbe(s State, now time.Time) []action {
 		}
 		probe.Memory = largest
 	}
-	if !s.Deployed[probe.ActionName()] {
+	if s.Deployed[probe.ActionName()] != probe.Timeout {
 		return []action{deploy{probe.ActionName(), probe.Memory, probe.Timeout}}
 	}
 	s.Resources = &probe
@@ -180,14 +186,18 @@ func replan(s State) []action {
 		case platform.OutOfMemory:
 			next, err = plan.AfterOutOfMemory(*s.Resources, s.Created.Spec, s.Created.Limits, t.Role)
 		case platform.TimedOut:
-			next, err = plan.AfterTimeout(*s.Resources, t.Role)
+			next, err = plan.AfterTimeout(*s.Resources, s.Created.Spec, s.Created.Limits, t.Role)
 		default:
 			continue
 		}
 		if err != nil {
 			return fail("%s: %s: %v", unitOf(t), p.last.Ended.Message, err)
 		}
-		if next.Revision >= maxRevisions {
+		most := maxRevisions
+		if s.Created.Spec.Strategy == job.BruteForce {
+			most = bruteRevisions
+		}
+		if next.Revision >= most {
 			return fail("%s: %s; gave up after %d plans", unitOf(t), p.last.Ended.Message, next.Revision)
 		}
 		return []action{note{Event{Replanned: &Replanned{Resources: next}}}}
@@ -216,6 +226,7 @@ func pending(s State) []job.Task {
 				tasks = append(tasks, job.Task{
 					Role: job.RoleTrain, Job: id, Plan: s.Plan, Replica: replica, From: from, Meet: meet,
 					To: n.RoundEnd(min(first+max(s.Resources.SpanRounds, 1), n.Rounds()) - 1), Budget: s.Resources.Budget,
+					Whole: s.Created.Spec.Strategy == job.BruteForce,
 				})
 			}
 		}

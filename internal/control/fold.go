@@ -22,8 +22,9 @@ type State struct {
 	Plan      string // digest of Numerics
 	Resources *job.Resources
 	// Plans are all resource plans so far, by revision.
-	Plans    []*job.Resources
-	Deployed map[string]bool
+	Plans []*job.Resources
+	// Deployed are the actions that exist, and their time limits.
+	Deployed map[string]time.Duration
 	// Controllers counts the controllers that took the job over.
 	Controllers int
 
@@ -44,6 +45,14 @@ type State struct {
 	Exported   bool
 
 	Finished *Finished
+
+	// stepTime is what steps training steps took, over all invocations. paceAt is
+	// when this controller first had something trained, paceFrom how many steps the
+	// replicas together had taken then.
+	stepTime time.Duration
+	steps    int
+	paceAt   time.Time
+	paceFrom int
 
 	// Live is what the replicas last said of themselves; no events make it.
 	Live []job.ReplicaProgress
@@ -118,7 +127,7 @@ func fold(s State, e Event) (State, error) {
 			return s, err
 		}
 		s.Created, s.StartedAt = e.Created, e.At
-		s.Deployed = map[string]bool{}
+		s.Deployed = map[string]time.Duration{}
 		s.units = map[unit]*progress{}
 	case e.Probed != nil:
 		s.Probe = &e.Probed.Probe
@@ -139,7 +148,7 @@ func fold(s State, e Event) (State, error) {
 		s.Resources = &e.Replanned.Resources
 		s.Plans = append(s.Plans, s.Resources)
 	case e.Deployed != nil:
-		s.Deployed[e.Deployed.Action] = true
+		s.Deployed[e.Deployed.Action] = e.Deployed.Timeout
 	case e.Invoked != nil:
 		if e.Invoked.Attempt != len(s.Attempts) {
 			return s, fmt.Errorf("attempt %d follows %d attempts", e.Invoked.Attempt, len(s.Attempts))
@@ -153,6 +162,9 @@ func fold(s State, e Event) (State, error) {
 		s.Attempts = append(s.Attempts, Attempt{Invoked: *e.Invoked, Controller: s.Controllers, At: e.At})
 		s.Running++
 		s.unit(unitOf(e.Invoked.Task)).running = true
+		if e.Invoked.Task.Role == job.RoleTrain && s.paceAt.IsZero() {
+			s.paceAt, s.paceFrom = e.At, s.stepsDone()
+		}
 	case e.Ended != nil:
 		if e.Ended.Attempt < 0 || e.Ended.Attempt >= len(s.Attempts) || s.Attempts[e.Ended.Attempt].Ended != nil {
 			return s, fmt.Errorf("attempt %d ended, which was not running", e.Ended.Attempt)
@@ -181,8 +193,9 @@ func fold(s State, e Event) (State, error) {
 			p.failures, p.throttled = 0, 0
 		}
 		s.Controllers++
+		s.paceAt = time.Time{}
 		// The platform has forgotten the actions of a controller that is gone.
-		s.Deployed = map[string]bool{}
+		s.Deployed = map[string]time.Duration{}
 	case e.Finished != nil:
 		s.Finished = e.Finished
 	default:
@@ -256,6 +269,10 @@ func succeeded(s State, t job.Task, r job.TaskResult) State {
 				s.Obsolete = append(s.Obsolete, s.keys().Replica(t.Replica, t.From))
 			}
 			s.Reached[t.Replica] = r.Step
+		}
+		if r.Steps > 0 && r.StepTime > 0 {
+			s.steps += r.Steps
+			s.stepTime += r.StepTime
 		}
 		s = averaged(s, r.Round, r.Digest)
 	case job.RoleAverage:

@@ -111,7 +111,7 @@ func scriptJob(options map[string]string) (c Created, err error) {
 		Job: "script", PlanOnly: options["planonly"] != "",
 		Spec: job.Spec{
 			Kind: job.Kind(cmp.Or(options["kind"], "train")), Dataset: "tiny", Epochs: 1, LocalBatch: 4,
-			Replicas: number("replicas", 2), Rounds: number("rounds", 2), Containers: number("containers", 0), Memory: mb("memory", 0),
+			Strategy: job.Strategy(options["strategy"]), Replicas: number("replicas", 2), Rounds: number("rounds", 2), Containers: number("containers", 0), Memory: mb("memory", 0),
 		}.WithDefaults(),
 		Dataset: job.Dataset{
 			Name: "tiny", Digest: "tiny", Height: 8, Width: 8, Channels: 1, Classes: 2, ClassNames: []string{"a", "b"},
@@ -120,8 +120,11 @@ func scriptJob(options map[string]string) (c Created, err error) {
 		Platform: "script",
 		Limits: job.Limits{
 			MemoryMin: mb("min", 128), MemoryMax: mb("max", 512), MemoryStep: job.MB, MemoryDefault: 256 * job.MB,
-			TimeoutDefault: time.Minute, PoolMemory: mb("pool", 2048), Processors: 2,
+			TimeoutDefault: time.Minute, TimeoutMax: time.Duration(number("seconds", 0)) * time.Second, PoolMemory: mb("pool", 2048), Processors: 2,
 		},
+	}
+	if c.Spec.Sequential() {
+		c.Spec.Replicas, c.Spec.LocalBatch, c.Spec.Rounds = 0, 0, 0
 	}
 	if c.Spec.Kind == job.Infer {
 		c.Spec.Output = options["output"]
@@ -181,7 +184,7 @@ func (s *script) apply(a action) {
 		}
 		s.fold(Event{Planned: &a.planned})
 	case deploy:
-		s.fold(Event{Deployed: &Deployed{Action: a.name}})
+		s.fold(Event{Deployed: &Deployed{Action: a.name, Timeout: a.timeout}})
 	case invoke:
 		s.fold(Event{Invoked: &a.invoked})
 	case export:
@@ -201,7 +204,11 @@ func describe(a action) string {
 			return strings.TrimRight(fmt.Sprintf("finished %s: %s", e.Finished.Status, e.Finished.Error), ": ")
 		case e.Replanned != nil:
 			r := e.Replanned.Resources
-			return fmt.Sprintf("replanned %d: %d containers of %v, slices of %v, pieces of %d, %d rounds an invocation", r.Revision, r.Containers, r.Memory, r.Budget, r.MicroBatch, r.SpanRounds)
+			text := fmt.Sprintf("replanned %d: %d containers of %v, slices of %v, pieces of %d, %d rounds an invocation", r.Revision, r.Containers, r.Memory, r.Budget, r.MicroBatch, r.SpanRounds)
+			if r.Budget == 0 {
+				text += fmt.Sprintf(", timeout %v", r.Timeout)
+			}
+			return text
 		}
 		return "note of another event"
 	case adopt:
@@ -219,6 +226,9 @@ func describe(a action) string {
 		switch t.Role {
 		case job.RoleTrain, job.RoleAverage:
 			text += fmt.Sprintf(", steps %d to %d", t.From, t.To)
+			if t.Whole {
+				text += ", whole"
+			}
 			if t.Meet {
 				text += ", meeting"
 			}

@@ -54,7 +54,10 @@ func TestID_Validate(t *testing.T) {
 
 func TestSpec_WithDefaults(t *testing.T) {
 	got := job.Spec{Kind: job.Train, Dataset: "mnist"}.WithDefaults()
-	want := job.Spec{Kind: job.Train, Dataset: "mnist", Model: "cnn", Epochs: 5, Batch: 64, Optimizer: "adam", LearningRate: 1e-3}
+	want := job.Spec{
+		Kind: job.Train, Dataset: "mnist", Model: "cnn", Epochs: 5, Batch: 64, Optimizer: "adam", LearningRate: 1e-3,
+		Strategy: job.Distributed, Estimator: job.Exact, Minimize: job.LeastTime,
+	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("training: %+v, want %+v", got, want)
 	}
@@ -318,6 +321,7 @@ func TestRecord_JSON(t *testing.T) {
 		Job: "j", Kind: job.Train, Status: job.Failed, Error: "why", Dataset: "mnist",
 		Model:  job.RecordModel{Name: "cnn", Parameters: 1, Digest: "ab"},
 		Epochs: 2, Batch: 3, LocalBatch: 4, Replicas: 5, Rounds: 6, Seed: math.MaxUint64, KernelSet: "k", Platform: "p", Enforcement: "e",
+		Strategy: job.Single, AccuracyCost: 0.0625, AccuracyNote: "why",
 		Accuracy: 0.5, Loss: 0.25, Records: 7, Confusion: [][]int{{1, 2}, {3, 4}},
 		Metrics: job.Metrics{
 			Containers: 1, MemoryLimit: 2, MemoryPeak: 3, StorePeak: 4, ControllerPeak: 5, GBSeconds: 6.5, DurationSeconds: 7.5,

@@ -29,15 +29,24 @@ type Record struct {
 	Dataset string      `json:"dataset"`
 	Model   RecordModel `json:"model"`
 
+	// Strategy is how the work of training was divided.
+	Strategy Strategy `json:"strategy,omitempty"`
+	// AccuracyCost is what the plan expected the division among replicas to cost
+	// of the accuracy, as a fraction; AccuracyNote says why.
+	AccuracyCost float64 `json:"expected_accuracy_cost,omitempty"`
+	AccuracyNote string  `json:"accuracy_note,omitempty"`
+
 	// What is 0 is not known yet, or no part of such a job, and left out of the JSON.
-	Epochs     int    `json:"epochs,omitempty"`
-	Batch      int    `json:"batch"`
-	LocalBatch int    `json:"local_batch,omitempty"`
-	Replicas   int    `json:"replicas,omitempty"`
-	Rounds     int    `json:"rounds,omitempty"`
-	Seed       uint64 `json:"seed"`
-	KernelSet  string `json:"kernel_set,omitempty"`
-	Platform   string `json:"platform,omitempty"`
+	Epochs     int `json:"epochs,omitempty"`
+	Batch      int `json:"batch"`
+	LocalBatch int `json:"local_batch,omitempty"`
+	Replicas   int `json:"replicas,omitempty"`
+	Rounds     int `json:"rounds,omitempty"`
+	// Sync is SyncStep where gradients were averaged at every step, else absent.
+	Sync      Sync   `json:"sync,omitempty"`
+	Seed      uint64 `json:"seed"`
+	KernelSet string `json:"kernel_set,omitempty"`
+	Platform  string `json:"platform,omitempty"`
 	// Enforcement says who enforced the memory limits.
 	Enforcement string `json:"enforcement,omitempty"`
 

@@ -22,7 +22,11 @@ type Resources struct {
 	// waits at the end of each for the other replicas, so all of them must run at
 	// once. 1 is one round an invocation.
 	SpanRounds int `json:"span_rounds,omitempty"`
-	// Budget is how long a training invocation computes before it hands over.
+	// Window is the most records of a shard that a worker holds at a time; 0 is
+	// all of them.
+	Window int `json:"window,omitempty"`
+	// Budget is how long a training invocation computes before it hands over; 0
+	// where it never does.
 	Budget time.Duration `json:"budget_ns"`
 	// Threads is how many threads a training or inference invocation computes
 	// with; 0 counts as 1. Spin makes them wait for each other in loops, which is
@@ -38,8 +42,20 @@ type Resources struct {
 	InferPieces int `json:"infer_pieces"`
 	// Roles has the memory estimate of each role that the job uses.
 	Roles map[Role]Estimate `json:"roles"`
-	// Seconds is the predicted wall time of the job's invocations.
-	Seconds float64 `json:"seconds"`
+	// Seconds is the predicted wall time of the job's invocations, GBSeconds
+	// their limit of memory times their time, in GB of 2^30 bytes.
+	Seconds   float64 `json:"seconds"`
+	GBSeconds float64 `json:"gb_seconds"`
+	// AccuracyCost is what the division among replicas is expected to cost of the
+	// accuracy, as a fraction; AccuracyNote says where that number comes from, and
+	// is "" where nothing is expected.
+	AccuracyCost float64 `json:"expected_accuracy_cost"`
+	AccuracyNote string  `json:"accuracy_note,omitempty"`
+	// In training a step of all replicas takes Waves times StepSeconds, and each
+	// round RoundSeconds beside its steps.
+	StepSeconds  float64 `json:"step_seconds,omitempty"`
+	RoundSeconds float64 `json:"round_seconds,omitempty"`
+	Waves        float64 `json:"waves,omitempty"`
 	// Explanation says in sentences which limit decided what.
 	Explanation []string `json:"explanation"`
 }
@@ -48,9 +64,9 @@ type Resources struct {
 func (r Resources) Equip(t Task) Task {
 	switch t.Role {
 	case RoleTrain:
-		t.Threads, t.Spin, t.MicroBatch = r.Threads, r.Spin, r.MicroBatch
+		t.Threads, t.Spin, t.MicroBatch, t.Window = r.Threads, r.Spin, r.MicroBatch, r.Window
 	case RoleInfer:
-		t.Threads, t.Spin = r.Threads, r.Spin
+		t.Threads, t.Spin, t.Window = r.Threads, r.Spin, r.Window
 	case RoleProbe, RoleAverage, RoleEvaluate:
 	}
 	return t

@@ -3,6 +3,7 @@
 package job
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,19 @@ const (
 	Train Kind = "train"
 	// Infer evaluates a stored model on a data set's test part.
 	Infer Kind = "infer"
+)
+
+// Sync says what replicas exchange, and when.
+type Sync string
+
+// The ways to keep replicas together.
+const (
+	// SyncRounds: replicas take steps of their own and average their weights.
+	SyncRounds Sync = "rounds"
+	// SyncStep: replicas average the gradients of every step, each over its part
+	// of the batch, which is sequential training, divided (the mirrored strategy
+	// of the thesis's section 3.2.1).
+	SyncStep Sync = "step"
 )
 
 // Defaults of a training job: those of the thesis (section 6).
@@ -53,7 +67,7 @@ const (
 )
 
 // Spec is what a user asks for. The first group decides the bits of the
-// result; the rest only where and how it runs. Zero values of the fields marked
+// result, and so does the strategy; the rest only where and how it runs. Zero values of the fields marked
 // "planned" leave the choice to the planner.
 type Spec struct {
 	Kind    Kind   `json:"kind"`
@@ -85,6 +99,16 @@ type Spec struct {
 	// Rounds is how often the replicas' weights are averaged; 1 is the thesis.
 	// Planned.
 	Rounds int `json:"rounds,omitempty"`
+	// Sync is how replicas are kept together; "" is SyncRounds. With SyncStep the
+	// batch decides LocalBatch and Rounds.
+	Sync Sync `json:"sync,omitempty"`
+
+	// Strategy is how the work is divided. Default: distributed.
+	Strategy Strategy `json:"strategy,omitempty"`
+	// Estimator is how the memory of training is estimated. Default: exact.
+	Estimator Estimator `json:"estimator,omitempty"`
+	// Minimize is what the scheduler makes small. Default: time.
+	Minimize Objective `json:"minimize,omitempty"`
 
 	// Output is the absolute path of a CSV file for the prediction of each test
 	// record, on the controller's machine; "" wants none. Inference only.
@@ -110,6 +134,8 @@ func (s Spec) WithDefaults() Spec {
 		if s.Epochs == 0 {
 			s.Epochs = DefaultEpochs
 		}
+		s.Strategy = cmp.Or(s.Strategy, Distributed)
+		s.Estimator, s.Minimize = cmp.Or(s.Estimator, Exact), cmp.Or(s.Minimize, LeastTime)
 		if s.Optimizer == "" {
 			s.Optimizer = DefaultOptimizer
 		}
@@ -145,7 +171,14 @@ func (s Spec) Validate() error {
 		check(s.LearningRate > 0 && s.LearningRate <= 10, "learning rate %v: want more than 0 and at most 10", s.LearningRate)
 		check(s.Replicas >= 0 && s.Replicas <= MaxReplicas, "workers %d: want 1 to %d", s.Replicas, MaxReplicas)
 		check(s.LocalBatch >= 0 && s.LocalBatch <= MaxBatch, "local batch %d: want 1 to %d", s.LocalBatch, MaxBatch)
+		s.checkStrategy(check)
 		check(s.Rounds >= 0 && s.Rounds <= MaxRounds, "rounds %d: want 1 to %d", s.Rounds, MaxRounds)
+		check(s.Sync == "" || s.Sync == SyncRounds || s.Sync == SyncStep, "sync %.40q: want %s, %s", s.Sync, SyncRounds, SyncStep)
+		if s.Sync == SyncStep {
+			check(s.Rounds == 0, "rounds %d with sync %s: every step is a round; leave --rounds out", s.Rounds, SyncStep)
+			check(s.LocalBatch == 0, "local batch %d with sync %s: the batch is divided among the workers; leave --local-batch out", s.LocalBatch, SyncStep)
+			check(s.Replicas <= s.Batch, "workers %d with sync %s: a batch of %d cannot be divided among more than that many", s.Replicas, SyncStep, s.Batch)
+		}
 	}
 	check(s.Kind == Train || s.ModelSpec == nil, "model spec: only training has one")
 	check(s.Kind == Infer || s.Output == "", "output: only inference has one")

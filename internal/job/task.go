@@ -41,6 +41,12 @@ type Task struct {
 	// Budget is how long training may go on before it hands over; 0 is no bound.
 	Budget time.Duration `json:"budget_ns,omitempty"`
 
+	// Window is the most records of a shard that are held at a time (train,
+	// infer); 0 is all of them.
+	Window int `json:"window,omitempty"`
+	// Whole has training decode all its records to float32 in memory before the
+	// first step, as the thesis's baseline does.
+	Whole bool `json:"whole,omitempty"`
 	// Threads is how many threads compute, 0 counts as 1; Spin makes them wait for
 	// each other in loops (train, infer). MicroBatch is the most records of a step
 	// that are computed at once, 0 is all (train).
@@ -88,8 +94,10 @@ type TaskResult struct {
 	Digest string `json:"digest,omitempty"`
 	// Confusion counts records by true class and predicted class (evaluate).
 	Confusion [][]int `json:"confusion,omitempty"`
-	// StepTime is the time of training steps alone, without loading and storing.
+	// StepTime is the time of training steps alone, without loading and storing;
+	// Steps is their number.
 	StepTime time.Duration `json:"step_time_ns,omitempty"`
+	Steps    int           `json:"steps,omitempty"`
 
 	Probe *Probe `json:"probe,omitempty"`
 }
@@ -135,6 +143,8 @@ type Probe struct {
 	FLOPS float64 `json:"flops"`
 	// StoreRate is in bytes a second, for one put and get.
 	StoreRate float64 `json:"store_rate"`
+	// StoreSeconds is the time of one operation on a small object.
+	StoreSeconds float64 `json:"store_seconds"`
 }
 
 // ReplicaProgress is what a training worker says of itself now and then, through
@@ -142,4 +152,7 @@ type Probe struct {
 type ReplicaProgress struct {
 	Step int     `json:"step"`
 	Loss float64 `json:"loss"`
+	// StepTime and Steps are those of its invocation so far.
+	StepTime time.Duration `json:"step_time_ns"`
+	Steps    int           `json:"steps"`
 }

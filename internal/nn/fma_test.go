@@ -3,7 +3,6 @@
 package nn
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 
@@ -107,16 +106,5 @@ func TestFMAStepAllocatesNothing(t *testing.T) {
 		}); n != 0 {
 			t.Errorf("%d threads: %v allocations", threads, n)
 		}
-	}
-}
-
-// BenchmarkLongRun shows whether steps become slower as moments decay: the best
-// rate of each thousand of 5,000 steps. Measure speed with it, too.
-func BenchmarkLongRun(b *testing.B) {
-	spec := named(b, "cnn", Shape{28, 28, 1}, 10)
-	for _, threads := range []int{1, 2} {
-		b.Run(fmt.Sprintf("threads%d", threads), func(b *testing.B) {
-			longRun(b, spec, Config{Batch: 64, Train: true, Optimizer: Adam(1e-3), Threads: threads, Spin: true})
-		})
 	}
 }

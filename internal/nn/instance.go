@@ -173,11 +173,17 @@ type StepInput struct {
 	// Pixels holds the records [n, H, W, C], n in 1..Batch; they are multiplied
 	// by Scale.
 	Pixels []byte
+	// Values holds the records as float32, scaled already, in place of Pixels; the
+	// bits are those of Pixels if it is what [kernel.Set].Convert makes of them.
+	Values []float32
 	// Labels has n classes.
 	Labels []uint16
 	Scale  float32
 	// Step counts the optimizer's steps from 1.
 	Step int
+	// First is the place of the first record in the step's batch, where the
+	// records are a part of it. Only dropout needs it.
+	First int
 	// Seed and Replica, with Step, decide what dropout drops. Other models do
 	// not need them.
 	Seed    uint64
@@ -190,21 +196,34 @@ type StepInput struct {
 // loss, a gradient or a statistic is not finite; ErrInput for wrong lengths or
 // labels. After an error weights and moments are what they were.
 func (in *Instance) Step(s StepInput) (loss float64, err error) {
+	if loss, err = in.Gradient(s); err == nil {
+		in.update(s.Step)
+	}
+	return loss, err
+}
+
+// Gradient does what Step does, but for the update: Gradients has the result,
+// weights, moments and moving statistics are what they were.
+func (in *Instance) Gradient(s StepInput) (loss float64, err error) {
 	if !in.program.cfg.Train {
 		return 0, ErrNotTraining
 	}
-	if s.Step < 1 {
-		return 0, fmt.Errorf("%w: step number %d, counted from 1", ErrInput, s.Step)
+	if s.Step < 1 || s.First < 0 {
+		return 0, fmt.Errorf("%w: step number %d, counted from 1, from record %d", ErrInput, s.Step, s.First)
 	}
 	n := len(s.Labels)
-	if err := in.check(s.Pixels, n, s.Labels); err != nil {
+	if err := in.checkStep(s); err != nil {
 		return 0, err
 	}
 	size, piece, sum := in.program.spec.Input.Elements(), in.program.cfg.MicroBatch, 0.0
 	for from := 0; from < n; from += piece {
 		to := min(from+piece, n)
-		p := &part{StepInput: s, first: from, last: to == n}
-		in.forward(s.Pixels[from*size:to*size], to-from, s.Scale, p)
+		p := &part{StepInput: s, from: from, last: to == n}
+		var pixels []byte
+		if s.Values == nil {
+			pixels = s.Pixels[from*size : to*size]
+		}
+		in.forward(pixels, to-from, s.Scale, p)
 		sum = in.loss(sum, s.Labels[from:to])
 		if loss = sum / float64(n); !finite(loss) {
 			return loss, fmt.Errorf("%w: loss %v at step %d", ErrNonFinite, loss, s.Step)
@@ -219,30 +238,20 @@ func (in *Instance) Step(s StepInput) (loss float64, err error) {
 			return loss, fmt.Errorf("%w: statistics of stage %d at step %d, loss %v", ErrNonFinite, i, s.Step, loss)
 		}
 	}
-	in.update(s.Step)
 	return loss, nil
 }
 
-// part is a range of the records of a step, from the record first on.
+// part is a range of the records of a step, from the record from on.
 type part struct {
 	StepInput
-	first int
-	last  bool // no other follows
+	from int
+	last bool // no other follows
 }
 
 // update changes weights and moments by the gradients, and the moving
 // statistics by those of the batch.
 func (in *Instance) update(t int) {
-	o, learned := in.program.cfg.Optimizer, in.weights[:in.program.learn]
-	switch o.Kind {
-	case KindSGD:
-		kernel.SGD(learned, in.gradients, in.m, kernel.SGDFactors{Rate: float32(o.LearningRate), Momentum: float32(o.Momentum)})
-	case KindAdamW:
-		kernel.Decay(learned, float32(o.WeightDecay*o.LearningRate))
-		in.set.Adam(learned, in.gradients, in.m, in.v, o.adam(t))
-	default:
-		in.set.Adam(learned, in.gradients, in.m, in.v, o.adam(t))
-	}
+	in.program.cfg.Optimizer.Apply(in.set, t, in.weights[:in.program.learn], in.gradients, in.m, in.v)
 	// Corrected as Adam's moments are: the first step leaves nothing of what
 	// stood there before, and a moving statistic is always a mean of real ones.
 	momentum := normMomentum * (1 - power(normMomentum, t-1)) / (1 - power(normMomentum, t))
@@ -301,6 +310,18 @@ func (in *Instance) check(x []byte, n int, y []uint16) error {
 	if want := n * p.spec.Input.Elements(); len(x) != want {
 		return fmt.Errorf("%w: %d bytes for %d records of %v, want %d", ErrInput, len(x), n, p.spec.Input, want)
 	}
+	if y == nil {
+		return nil
+	}
+	return in.checkLabels(y)
+}
+
+// checkLabels refuses labels that do not fit the program.
+func (in *Instance) checkLabels(y []uint16) error {
+	p := in.program
+	if n := len(y); n < 1 || n > p.cfg.Batch {
+		return fmt.Errorf("%w: %d records, not in 1..%d", ErrInput, n, p.cfg.Batch)
+	}
 	for i, label := range y {
 		if int(label) >= p.spec.Classes {
 			return fmt.Errorf("%w: label %d of record %d, the model has %d classes", ErrInput, label, i, p.spec.Classes)
@@ -309,10 +330,29 @@ func (in *Instance) check(x []byte, n int, y []uint16) error {
 	return nil
 }
 
+// checkStep is check for either form of the records.
+func (in *Instance) checkStep(s StepInput) error {
+	size := in.program.spec.Input.Elements()
+	switch want := len(s.Labels) * size; {
+	case s.Values == nil:
+		return in.check(s.Pixels, len(s.Labels), s.Labels)
+	case s.Pixels != nil || len(s.Values) != want:
+		return fmt.Errorf("%w: %d values and %d bytes for %d records of %v, want %d values or bytes",
+			ErrInput, len(s.Values), len(s.Pixels), len(s.Labels), in.program.spec.Input, want)
+	default:
+		return in.checkLabels(s.Labels)
+	}
+}
+
 // forward leaves the logits of n records in their buffer: as training sees them
 // if p is not nil, else as they are.
 func (in *Instance) forward(x []byte, n int, scale float32, p *part) {
-	in.set.Convert(in.input, x, scale)
+	if p != nil && p.Values != nil {
+		size := in.program.spec.Input.Elements()
+		copy(in.input, p.Values[p.from*size:][:n*size])
+	} else {
+		in.set.Convert(in.input, x, scale)
+	}
 	for i := range in.stages {
 		s := &in.stages[i]
 		switch s.kind {
@@ -330,12 +370,12 @@ func (in *Instance) forward(x []byte, n int, scale float32, p *part) {
 			mean, variance := s.movingMean, s.movingVariance
 			if p != nil {
 				mean, variance = s.mean, s.variance
-				kernel.NormStatistics(s.norm, n, s.x, mean, variance)
+				in.set.NormStatistics(s.norm, n, s.x, mean, variance)
 			}
-			kernel.NormForward(s.norm, n, s.x, mean, variance, s.w, s.bias, s.y, s.arg, in.scratch)
+			in.set.NormForward(s.norm, n, s.x, mean, variance, s.w, s.bias, s.y, s.arg, in.scratch)
 		case stageDropout:
 			if p != nil {
-				s.drop.apply(s.x[:n*s.inLen], s.drop.mask(p.StepInput), p.first*s.inLen)
+				s.drop.apply(s.x[:n*s.inLen], s.drop.mask(p.StepInput), (p.First+p.from)*s.inLen)
 			}
 		}
 	}
@@ -362,7 +402,7 @@ func (in *Instance) backward(y []uint16, factor float64, p *part) {
 	}
 	for i := len(in.stages) - 1; i >= 0; i-- {
 		s := &in.stages[i]
-		s.grad.First, s.grad.Last = p.first == 0, p.last
+		s.grad.First, s.grad.Last = p.from == 0, p.last
 		// The gradient of a value takes the value's place.
 		dx := s.x
 		if !s.inputDue {
@@ -384,12 +424,10 @@ func (in *Instance) backward(y []uint16, factor float64, p *part) {
 				kernel.AvgPoolBackward(s.pool, n, s.x, s.y, dx, s.rectified)
 			}
 		case stageNorm:
-			clear(s.grad.W)
-			clear(s.grad.Bias)
-			kernel.NormBackward(s.norm, n, s.x, s.mean, s.variance, s.w, s.arg, s.y, s.grad.W, s.grad.Bias, dx, in.scratch)
+			in.set.NormBackward(s.norm, n, s.x, s.mean, s.variance, s.w, s.arg, s.y, s.grad.W, s.grad.Bias, dx, in.scratch)
 		case stageDropout:
 			if dx != nil {
-				s.drop.apply(dx[:n*s.inLen], s.drop.mask(p.StepInput), p.first*s.inLen)
+				s.drop.apply(dx[:n*s.inLen], s.drop.mask(p.StepInput), (p.First+p.from)*s.inLen)
 			}
 		}
 	}

@@ -300,10 +300,7 @@ func (p *Program) layOut(share bool) {
 		case stageDense:
 			scratch = s.dense.Scratch(p.cfg.MicroBatch, p.cfg.Threads)
 		case stageNorm:
-			scratch = s.norm.ForwardScratch()
-			if p.cfg.Train {
-				scratch = max(scratch, s.norm.BackwardScratch())
-			}
+			scratch = s.norm.Scratch(p.cfg.Threads, p.cfg.Train)
 		default:
 		}
 		if s.arg != nil {

@@ -22,6 +22,9 @@ const (
 // memory was killed while it served role: the next size up, and an estimate
 // that has learned. Infeasible when the platform or the user allows no more.
 func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role job.Role) (job.Resources, error) {
+	if spec.Strategy == job.BruteForce {
+		return moreMemory(r, limits, role)
+	}
 	next := r
 	next.Revision++
 	next.Roles = maps.Clone(r.Roles)
@@ -48,12 +51,14 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 	estimate.Safety += max(0, r.Memory-estimate.Total()) + 1
 	next.Roles[role] = estimate
 	next.Memory = grown
-	next.Explanation = nil
-	containers(&next, spec, limits, r.Containers)
+	next.Explanation = []string{fmt.Sprintf("memory: %s ran out of %v, so %v now.", role, r.Memory, grown)}
+	var reason string
+	if next.Containers, reason = mostContainers(r.Containers, grown, spec, limits); reason != "" {
+		next.Explanation = append(next.Explanation, fmt.Sprintf("containers: %d at once, %s.", next.Containers, reason))
+	}
 	if next.Containers < r.Containers {
 		next.SpanRounds = min(r.SpanRounds, 1) // not all replicas run at once any more
 	}
-	next.Explanation = append(next.Explanation, fmt.Sprintf("memory: %s ran out of %v, so %v now.", role, r.Memory, grown))
 	return next, nil
 }
 
@@ -69,8 +74,12 @@ func AfterWaiting(r job.Resources) job.Resources {
 }
 
 // AfterTimeout makes the next resource plan after an invocation of role overran
-// its time limit: smaller slices. Infeasible when they cannot be smaller.
-func AfterTimeout(r job.Resources, role job.Role) (job.Resources, error) {
+// its time limit: smaller slices, and with brute force a longer limit. Infeasible
+// when that cannot be.
+func AfterTimeout(r job.Resources, spec job.Spec, limits job.Limits, role job.Role) (job.Resources, error) {
+	if spec.Strategy == job.BruteForce {
+		return moreTime(r, limits, role)
+	}
 	next := r
 	next.Revision++
 	next.Budget = r.Budget / 2

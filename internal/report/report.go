@@ -68,7 +68,17 @@ func Job(w io.Writer, r job.Record) error {
 	if r.Model.Parameters > 0 {
 		t.row("model", fmt.Sprintf("%s, %s parameters  %s", r.Model.Name, thousands(r.Model.Parameters), Digest(r.Model.Digest)))
 	}
-	if r.Replicas > 0 {
+	if r.Strategy != "" && r.Strategy != job.Distributed {
+		t.row("strategy", r.Strategy)
+	}
+	if r.AccuracyNote != "" {
+		t.row("expected", r.AccuracyNote)
+	}
+	switch {
+	case r.Sync == job.SyncStep:
+		t.row("training", fmt.Sprintf("%s, %s, gradients of batches of %d averaged in %s, seed %d",
+			count(r.Epochs, "epoch"), count(r.Replicas, "replica"), r.Batch, count(r.Rounds, "step"), r.Seed))
+	case r.Replicas > 0:
 		t.row("training", fmt.Sprintf("%s, %s of local batch %d (batch %d), %s, seed %d",
 			count(r.Epochs, "epoch"), count(r.Replicas, "replica"), r.LocalBatch, r.Batch, count(r.Rounds, "round"), r.Seed))
 	}
@@ -147,19 +157,39 @@ func Plan(w io.Writer, n *job.Numerics, r job.Resources) error {
 			n.Dataset.Name, thousands(n.Dataset.Train), thousands(n.Dataset.Test),
 			n.Dataset.Height, n.Dataset.Width, n.Dataset.Channels, count(n.Dataset.Classes, "class")))
 		t.row("replicas", fmt.Sprintf("%d, local batch %d (batch %d)", n.Replicas, n.LocalBatch, n.Batch))
-		t.row("steps", fmt.Sprintf("%d of each replica (%s of %d), averaged every %d: %s",
-			n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, n.RoundSteps, count(n.Rounds(), "round")))
-		t.row("local", fmt.Sprintf("%s, learning rate %g, moments averaged with the weights", optimizerName(n.Local.Kind), n.Local.LearningRate))
-		outer := fmt.Sprintf("Nesterov on the averaged change, rate %g, momentum %g", n.Outer.LearningRate, n.Outer.Momentum)
-		if n.Outer.Momentum == 0 {
-			outer = "none: weights are averaged as they are"
+		if n.Sync == job.SyncStep {
+			t.row("steps", fmt.Sprintf("%d (%s of %d), gradients averaged in each: %s",
+				n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, count(n.Rounds(), "round")))
+			t.row("optimizer", fmt.Sprintf("%s, learning rate %g, on the averaged gradients", optimizerName(n.Local.Kind), n.Local.LearningRate))
+		} else {
+			t.row("steps", fmt.Sprintf("%d of each replica (%s of %d), averaged every %d: %s",
+				n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, n.RoundSteps, count(n.Rounds(), "round")))
+			t.row("local", fmt.Sprintf("%s, learning rate %g, moments averaged with the weights", optimizerName(n.Local.Kind), n.Local.LearningRate))
+			outer := fmt.Sprintf("Nesterov on the averaged change, rate %g, momentum %g", n.Outer.LearningRate, n.Outer.Momentum)
+			if n.Outer.Momentum == 0 {
+				outer = "none: weights are averaged as they are"
+			}
+			t.row("outer", outer)
 		}
-		t.row("outer", outer)
 		t.row("kernels", n.KernelSet)
 	}
-	t.row("containers", fmt.Sprintf("%d of %v, %v an invocation", r.Containers, r.Memory, r.Timeout))
-	t.row("slices", fmt.Sprintf("at most %v, then the state is handed over", r.Budget))
+	threads := ""
+	if r.Threads > 1 {
+		threads = fmt.Sprintf(" with %d threads", r.Threads)
+	}
+	t.row("containers", fmt.Sprintf("%d of %v%s, %v an invocation", r.Containers, r.Memory, threads, r.Timeout))
+	if r.Budget > 0 {
+		t.row("slices", fmt.Sprintf("at most %v, then the state is handed over", r.Budget))
+	} else {
+		t.row("slices", "none: training is one invocation")
+	}
 	t.row("time", fmt.Sprintf("about %.1f s", r.Seconds))
+	if r.GBSeconds > 0 {
+		t.row("cost", fmt.Sprintf("about %.2f GB-seconds", r.GBSeconds))
+	}
+	if r.AccuracyNote != "" {
+		t.row("accuracy", r.AccuracyNote)
+	}
 	for _, line := range r.Explanation {
 		t.row("why", line)
 	}

@@ -38,6 +38,8 @@ const jobID = job.ID("sim")
 // recipe is what differs between the jobs that are simulated.
 type recipe struct {
 	replicas, rounds, epochs, containers int
+	strategy                             job.Strategy
+	sync                                 job.Sync
 }
 
 // recipes are small: what matters is the order of things, not the arithmetic.
@@ -49,7 +51,13 @@ var recipes = []recipe{
 	{replicas: 2, rounds: 6, epochs: 2},
 	oneByOne,
 	{replicas: 3, rounds: 4, epochs: 2},
+	{strategy: job.Single, epochs: 2},
+	{strategy: job.BruteForce, epochs: 2},
+	stepwise,
 }
+
+// stepwise averages gradients: every step is a round.
+var stepwise = recipe{replicas: 3, epochs: 2, sync: job.SyncStep}
 
 // oneByOne is the first recipe without room for two replicas at once: its
 // replicas do not meet, and get the same model.
@@ -65,7 +73,13 @@ func dataset() job.Dataset {
 func (r recipe) created() control.Created {
 	spec := job.Spec{
 		Kind: job.Train, Dataset: "tiny", Model: "cnn", Epochs: r.epochs, LocalBatch: 4,
-		Replicas: r.replicas, Rounds: r.rounds, Containers: r.containers, Seed: 7,
+		Replicas: r.replicas, Rounds: r.rounds, Containers: r.containers, Seed: 7, Strategy: r.strategy,
+	}
+	if spec.Sequential() {
+		spec.Batch, spec.LocalBatch = spec.LocalBatch, 0
+	}
+	if r.sync == job.SyncStep {
+		spec.Sync, spec.LocalBatch, spec.Batch = r.sync, 0, 8
 	}
 	return control.Created{Job: jobID, Spec: spec.WithDefaults(), Dataset: dataset()}
 }

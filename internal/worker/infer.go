@@ -60,7 +60,7 @@ func (w *Worker) infer(ctx context.Context, task job.Task) (result job.TaskResul
 		return result, fmt.Errorf("%w: piece %d, test shards %d to %d of %d, batch %d",
 			errTask, task.Piece, task.ShardFrom, task.ShardTo, d.Shards(job.TestPart), task.Batch)
 	}
-	m, err := w.loadModel(ctx, task, testStream(d, task.ShardFrom, task.Batch))
+	m, err := w.loadModel(ctx, task, testStream(d, task.ShardFrom, task))
 	if err != nil {
 		return result, err
 	}
@@ -77,7 +77,7 @@ func (w *Worker) infer(ctx context.Context, task job.Task) (result job.TaskResul
 		found.predictions = kept.Bytes()[:0]
 	}
 	for index := task.ShardFrom; index < task.ShardTo; index++ {
-		loss, err := w.inferShard(ctx, m, d, index, task.Batch, &found)
+		loss, err := w.inferShard(ctx, m, d, index, task, &found)
 		if err != nil {
 			return result, err
 		}
@@ -108,12 +108,14 @@ func (w *Worker) putBytes(ctx context.Context, key string, raw []byte) error {
 
 // testStream reads one shard of the test part. No other shard is larger than
 // the first of a range.
-func testStream(d job.Dataset, index, batch int) shard.StreamSpec {
+func testStream(d job.Dataset, index int, task job.Task) shard.StreamSpec {
+	batch := task.Batch
 	records := min(d.ShardRecords, d.Test-index*d.ShardRecords)
 	return shard.StreamSpec{
 		Pieces:        []shard.Piece{{Shard: index, From: 0, To: records}},
 		RecordBytes:   int(d.RecordBytes()),
 		InOrder:       true,
+		Window:        task.Window,
 		Batch:         batch,
 		StepsPerEpoch: (records + batch - 1) / batch,
 	}
@@ -122,8 +124,8 @@ func testStream(d job.Dataset, index, batch int) shard.StreamSpec {
 // inferShard runs the model over one shard. All shards of a task are read into
 // the same memory, each by a stream of its own, so that no batch has records of
 // two: then the loss of a shard does not depend on its neighbours.
-func (w *Worker) inferShard(ctx context.Context, m loaded, d job.Dataset, index, batch int, found *counts) (loss float64, err error) {
-	spec := testStream(d, index, batch)
+func (w *Worker) inferShard(ctx context.Context, m loaded, d job.Dataset, index int, task job.Task, found *counts) (loss float64, err error) {
+	spec := testStream(d, index, task)
 	stream, err := shard.NewStreamIn(m.memory, spec)
 	if err != nil {
 		return 0, err

@@ -21,11 +21,14 @@ type fma struct {
 
 	dense    denseWork
 	conv     convWork
+	norm     normWork
 	elements elementWork
 	// The methods that members run, bound once: to bind one allocates.
 	denseForward, denseBackward   func(part, parts int)
 	convForward, weightGradients  func(part, parts int)
 	inputGradients                func(part, parts int)
+	normStatistics, normForward   func(part, parts int)
+	normGradients, normInputs     func(part, parts int)
 	runConvert, runAdam, runCheck func(part, parts int)
 }
 
@@ -35,6 +38,8 @@ func fmaSet(v vector, t *Team) Set {
 		k.denseForward, k.denseBackward = k.dense.forward, k.dense.backward
 		k.convForward, k.weightGradients = k.conv.forward, k.conv.weightGradients
 		k.inputGradients = k.conv.inputGradients
+		k.normStatistics, k.normForward = k.norm.statistics, k.norm.forward
+		k.normGradients, k.normInputs = k.norm.gradients, k.norm.inputGradients
 		k.runConvert, k.runAdam, k.runCheck = k.elements.convert, k.elements.adam, k.elements.check
 	}
 	return Set{
@@ -44,9 +49,14 @@ func fmaSet(v vector, t *Team) Set {
 		ConvBackward:  k.ConvBackward,
 		DenseForward:  k.DenseForward,
 		DenseBackward: k.DenseBackward,
-		Adam:          k.Adam,
-		Finite:        k.Finite,
-		on:            func(t *Team) Set { return fmaSet(v, t) },
+
+		NormStatistics: k.NormStatistics,
+		NormForward:    k.NormForward,
+		NormBackward:   k.NormBackward,
+
+		Adam:   k.Adam,
+		Finite: k.Finite,
+		on:     func(t *Team) Set { return fmaSet(v, t) },
 	}
 }
 
@@ -122,6 +132,45 @@ func (k *fma) ConvBackward(g Conv, n int, x, w []float32, arg []uint8, dy []floa
 	if together {
 		k.conv = convWork{}
 	}
+}
+
+func (k *fma) NormStatistics(g Norm, n int, x, mean, variance []float32) {
+	w := normWork{v: k.v, g: g, n: n, x: x[:n*g.H*g.W*g.C], mean: mean[:g.C], variance: variance[:g.C]}
+	if k.team == nil || w.small() {
+		w.statistics(0, 1)
+		return
+	}
+	k.norm = w
+	k.team.run(k.normStatistics)
+	k.norm = normWork{}
+}
+
+func (k *fma) NormForward(g Norm, n int, x, mean, variance, gamma, beta, y []float32, arg []uint8, scratch []float32) {
+	w := forwardNorm(k.v, g, n, x, mean, variance, gamma, beta, y, arg, scratch)
+	if k.team == nil || w.small() {
+		w.forward(0, 1)
+		return
+	}
+	k.norm = w
+	k.team.run(k.normForward)
+	k.norm = normWork{}
+}
+
+func (k *fma) NormBackward(g Norm, n int, x, mean, variance, gamma []float32, arg []uint8, dy, dgamma, dbeta, dx, scratch []float32) {
+	w := backwardNorm(k.v, g, n, x, mean, variance, gamma, arg, dy, dgamma, dbeta, dx, scratch)
+	if k.team == nil || w.small() {
+		w.gradients(0, 1)
+		if dx != nil {
+			w.inputGradients(0, 1)
+		}
+		return
+	}
+	k.norm = w
+	k.team.run(k.normGradients)
+	if dx != nil {
+		k.team.run(k.normInputs)
+	}
+	k.norm = normWork{}
 }
 
 // elementWork is a loop over elements.

@@ -119,6 +119,30 @@ func rectifiedFMA(dst, d, x *float32, n int)
 //go:noescape
 func specialFMA(v *float32, n int) (special bool)
 
+//go:noescape
+func normSum(x *float32, step, n int, sum *float64)
+
+//go:noescape
+func normSquare(x *float32, step, n int, center, sum *float64)
+
+//go:noescape
+func normProduct(x *float32, stepX int, d *float32, stepD, n int, center, sum, product *float64)
+
+//go:noescape
+func normScale(y, x, mean, scale, beta *float32, channels, pixels int, mask uint32, least float32)
+
+//go:noescape
+func normGradient(dx, x, d, mean, shift, slope, scale *float32, channels, pixels int, open int32, least float32)
+
+//go:noescape
+func poolRow2(y *float32, x *float32, row int, arg *uint8, channels, pixels int, mask uint32, least float32)
+
+//go:noescape
+func unpoolRow2(d *float32, dst *float32, row int, arg *uint8, channels, pixels int)
+
+//go:noescape
+func pickRow2(dst *float32, x *float32, row int, arg *uint8, channels, pixels int)
+
 func setControl(v uint32)
 
 func control() (v uint32)

@@ -2762,6 +2762,402 @@ loop:
 	VZEROUPPER
 	RET
 
+// normSum adds n pixels' values of sixteen channels to sum.
+//
+// func normSum(x *float32, step, n int, sum *float64)
+TEXT ·normSum(SB), NOSPLIT, $0-32
+	MOVQ x+0(FP), SI
+	MOVQ step+8(FP), R8
+	SHLQ $2, R8
+	MOVQ n+16(FP), CX
+	MOVQ sum+24(FP), DX
+	VMOVUPD 0(DX), Y0
+	VMOVUPD 32(DX), Y1
+	VMOVUPD 64(DX), Y2
+	VMOVUPD 96(DX), Y3
+loop:
+	VCVTPS2PD 0(SI), Y4
+	VADDPD Y4, Y0, Y0
+	VCVTPS2PD 16(SI), Y5
+	VADDPD Y5, Y1, Y1
+	VCVTPS2PD 32(SI), Y6
+	VADDPD Y6, Y2, Y2
+	VCVTPS2PD 48(SI), Y7
+	VADDPD Y7, Y3, Y3
+	ADDQ R8, SI
+	DECQ CX
+	JNZ loop
+	VMOVUPD Y0, 0(DX)
+	VMOVUPD Y1, 32(DX)
+	VMOVUPD Y2, 64(DX)
+	VMOVUPD Y3, 96(DX)
+	VZEROUPPER
+	RET
+
+// normSquare adds the squares of their distances from center.
+//
+// func normSquare(x *float32, step, n int, center, sum *float64)
+TEXT ·normSquare(SB), NOSPLIT, $0-40
+	MOVQ x+0(FP), SI
+	MOVQ step+8(FP), R8
+	SHLQ $2, R8
+	MOVQ n+16(FP), CX
+	MOVQ center+24(FP), BX
+	MOVQ sum+32(FP), DX
+	VMOVUPD 0(DX), Y0
+	VMOVUPD 0(BX), Y8
+	VMOVUPD 32(DX), Y1
+	VMOVUPD 32(BX), Y9
+	VMOVUPD 64(DX), Y2
+	VMOVUPD 64(BX), Y10
+	VMOVUPD 96(DX), Y3
+	VMOVUPD 96(BX), Y11
+loop:
+	VCVTPS2PD 0(SI), Y4
+	VSUBPD Y8, Y4, Y4
+	VMULPD Y4, Y4, Y4
+	VADDPD Y4, Y0, Y0
+	VCVTPS2PD 16(SI), Y5
+	VSUBPD Y9, Y5, Y5
+	VMULPD Y5, Y5, Y5
+	VADDPD Y5, Y1, Y1
+	VCVTPS2PD 32(SI), Y6
+	VSUBPD Y10, Y6, Y6
+	VMULPD Y6, Y6, Y6
+	VADDPD Y6, Y2, Y2
+	VCVTPS2PD 48(SI), Y7
+	VSUBPD Y11, Y7, Y7
+	VMULPD Y7, Y7, Y7
+	VADDPD Y7, Y3, Y3
+	ADDQ R8, SI
+	DECQ CX
+	JNZ loop
+	VMOVUPD Y0, 0(DX)
+	VMOVUPD Y1, 32(DX)
+	VMOVUPD Y2, 64(DX)
+	VMOVUPD Y3, 96(DX)
+	VZEROUPPER
+	RET
+
+// normProduct adds n pixels' values of d, of sixteen channels, to sum, and their
+// products with x - center to product.
+//
+// func normProduct(x *float32, stepX int, d *float32, stepD, n int, center, sum, product *float64)
+TEXT ·normProduct(SB), NOSPLIT, $0-64
+	MOVQ x+0(FP), SI
+	MOVQ stepX+8(FP), R8
+	SHLQ $2, R8
+	MOVQ d+16(FP), DI
+	MOVQ stepD+24(FP), R9
+	SHLQ $2, R9
+	MOVQ n+32(FP), CX
+	MOVQ center+40(FP), BX
+	MOVQ sum+48(FP), DX
+	MOVQ product+56(FP), R10
+	VMOVUPD 0(DX), Y0
+	VMOVUPD 0(R10), Y4
+	VMOVUPD 0(BX), Y8
+	VMOVUPD 32(DX), Y1
+	VMOVUPD 32(R10), Y5
+	VMOVUPD 32(BX), Y9
+	VMOVUPD 64(DX), Y2
+	VMOVUPD 64(R10), Y6
+	VMOVUPD 64(BX), Y10
+	VMOVUPD 96(DX), Y3
+	VMOVUPD 96(R10), Y7
+	VMOVUPD 96(BX), Y11
+loop:
+	VCVTPS2PD 0(DI), Y12
+	VADDPD Y12, Y0, Y0
+	VCVTPS2PD 0(SI), Y13
+	VSUBPD Y8, Y13, Y13
+	VMULPD Y13, Y12, Y12
+	VADDPD Y12, Y4, Y4
+	VCVTPS2PD 16(DI), Y14
+	VADDPD Y14, Y1, Y1
+	VCVTPS2PD 16(SI), Y15
+	VSUBPD Y9, Y15, Y15
+	VMULPD Y15, Y14, Y14
+	VADDPD Y14, Y5, Y5
+	VCVTPS2PD 32(DI), Y12
+	VADDPD Y12, Y2, Y2
+	VCVTPS2PD 32(SI), Y13
+	VSUBPD Y10, Y13, Y13
+	VMULPD Y13, Y12, Y12
+	VADDPD Y12, Y6, Y6
+	VCVTPS2PD 48(DI), Y14
+	VADDPD Y14, Y3, Y3
+	VCVTPS2PD 48(SI), Y15
+	VSUBPD Y11, Y15, Y15
+	VMULPD Y15, Y14, Y14
+	VADDPD Y14, Y7, Y7
+	ADDQ R8, SI
+	ADDQ R9, DI
+	DECQ CX
+	JNZ loop
+	VMOVUPD Y0, 0(DX)
+	VMOVUPD Y4, 0(R10)
+	VMOVUPD Y1, 32(DX)
+	VMOVUPD Y5, 32(R10)
+	VMOVUPD Y2, 64(DX)
+	VMOVUPD Y6, 64(R10)
+	VMOVUPD Y3, 96(DX)
+	VMOVUPD Y7, 96(R10)
+	VZEROUPPER
+	RET
+
+// normScale writes y = (x - mean) * scale + beta for pixels of channels values, and
+// +0 where that, under mask, is below least.
+//
+// func normScale(y, x, mean, scale, beta *float32, channels, pixels int, mask uint32, least float32)
+TEXT ·normScale(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ mean+16(FP), R8
+	MOVQ scale+24(FP), R9
+	MOVQ beta+32(FP), R10
+	MOVQ channels+40(FP), CX
+	MOVQ pixels+48(FP), DX
+	VBROADCASTSS mask+56(FP), Y15
+	VBROADCASTSS least+60(FP), Y14
+pixel:
+	XORQ AX, AX
+loop:
+	VMOVUPS (SI)(AX*4), Y0
+	VSUBPS (R8)(AX*4), Y0, Y0
+	VMULPS (R9)(AX*4), Y0, Y0
+	VADDPS (R10)(AX*4), Y0, Y0
+	VANDPS Y15, Y0, Y1
+	VCMPPS $0x15, Y14, Y1, Y1
+	VANDPS Y1, Y0, Y0
+	VMOVUPS Y0, (DI)(AX*4)
+	ADDQ $8, AX
+	CMPQ AX, CX
+	JLT loop
+	LEAQ (SI)(CX*4), SI
+	LEAQ (DI)(CX*4), DI
+	DECQ DX
+	JNZ pixel
+	VZEROUPPER
+	RET
+
+// normGradient writes dx = (d - shift - (x-mean)*slope) * scale for pixels of channels
+// values; +0 where that is below least, and where x is not positive unless open is -1.
+//
+// func normGradient(dx, x, d, mean, shift, slope, scale *float32, channels, pixels int, open int32, least float32)
+TEXT ·normGradient(SB), NOSPLIT, $0-80
+	MOVQ dx+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ d+16(FP), BX
+	MOVQ mean+24(FP), R8
+	MOVQ shift+32(FP), R9
+	MOVQ slope+40(FP), R10
+	MOVQ scale+48(FP), R11
+	MOVQ channels+56(FP), CX
+	MOVQ pixels+64(FP), DX
+	VBROADCASTSS open+72(FP), Y13
+	VBROADCASTSS least+76(FP), Y14
+	VPCMPEQD Y15, Y15, Y15
+	VPSRLD $1, Y15, Y15
+	VXORPS Y12, Y12, Y12
+pixel:
+	XORQ AX, AX
+loop:
+	VMOVUPS (SI)(AX*4), Y0
+	VSUBPS (R8)(AX*4), Y0, Y1
+	VMULPS (R10)(AX*4), Y1, Y1
+	VMOVUPS (BX)(AX*4), Y2
+	VSUBPS (R9)(AX*4), Y2, Y2
+	VSUBPS Y1, Y2, Y2
+	VMULPS (R11)(AX*4), Y2, Y2
+	VCMPPS $0x1e, Y12, Y0, Y3
+	VORPS Y13, Y3, Y3
+	VANDPS Y3, Y2, Y2
+	VANDPS Y15, Y2, Y1
+	VCMPPS $0x15, Y14, Y1, Y1
+	VANDPS Y1, Y2, Y2
+	VMOVUPS Y2, (DI)(AX*4)
+	ADDQ $8, AX
+	CMPQ AX, CX
+	JLT loop
+	LEAQ (SI)(CX*4), SI
+	LEAQ (BX)(CX*4), BX
+	LEAQ (DI)(CX*4), DI
+	DECQ DX
+	JNZ pixel
+	VZEROUPPER
+	RET
+
+// poolRow2 writes pixels maxima of windows of x, whose rows lie row values apart, and
+// their places; +0 where a maximum, under mask, is below least.
+//
+// func poolRow2(y *float32, x *float32, row int, arg *uint8, channels, pixels int, mask uint32, least float32)
+TEXT ·poolRow2(SB), NOSPLIT, $0-56
+	MOVQ y+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ row+16(FP), R10
+	MOVQ arg+24(FP), R11
+	MOVQ channels+32(FP), CX
+	LEAQ (SI)(CX*4), R8
+	LEAQ (SI)(R10*4), BX
+	LEAQ (BX)(CX*4), R9
+	MOVQ pixels+40(FP), DX
+	VBROADCASTSS mask+48(FP), Y11
+	VBROADCASTSS least+52(FP), Y12
+	VPCMPEQD Y13, Y13, Y13
+	VPSRLD $31, Y13, Y13
+	VPADDD Y13, Y13, Y14
+	VPADDD Y13, Y14, Y15
+pixel:
+	XORQ AX, AX
+loop:
+	VMOVUPS (SI)(AX*4), Y0
+	VPXOR Y1, Y1, Y1
+	VMOVUPS (R8)(AX*4), Y2
+	VCMPPS $0x1e, Y0, Y2, Y3
+	VCMPPS $0x03, Y2, Y2, Y4
+	VORPS Y4, Y3, Y3
+	VBLENDVPS Y3, Y2, Y0, Y0
+	VBLENDVPS Y3, Y13, Y1, Y1
+	VMOVUPS (BX)(AX*4), Y2
+	VCMPPS $0x1e, Y0, Y2, Y3
+	VCMPPS $0x03, Y2, Y2, Y4
+	VORPS Y4, Y3, Y3
+	VBLENDVPS Y3, Y2, Y0, Y0
+	VBLENDVPS Y3, Y14, Y1, Y1
+	VMOVUPS (R9)(AX*4), Y2
+	VCMPPS $0x1e, Y0, Y2, Y3
+	VCMPPS $0x03, Y2, Y2, Y4
+	VORPS Y4, Y3, Y3
+	VBLENDVPS Y3, Y2, Y0, Y0
+	VBLENDVPS Y3, Y15, Y1, Y1
+	VANDPS Y11, Y0, Y2
+	VCMPPS $0x15, Y12, Y2, Y2
+	VANDPS Y2, Y0, Y0
+	VMOVUPS Y0, (DI)(AX*4)
+	VPACKSSDW Y1, Y1, Y1
+	VPACKUSWB Y1, Y1, Y1
+	VEXTRACTI128 $1, Y1, X2
+	VPUNPCKLDQ X2, X1, X1
+	VMOVQ X1, (R11)(AX*1)
+	ADDQ $8, AX
+	CMPQ AX, CX
+	JLT loop
+	LEAQ (SI)(CX*8), SI
+	LEAQ (R8)(CX*8), R8
+	LEAQ (BX)(CX*8), BX
+	LEAQ (R9)(CX*8), R9
+	LEAQ (DI)(CX*4), DI
+	ADDQ CX, R11
+	DECQ DX
+	JNZ pixel
+	VZEROUPPER
+	RET
+
+// unpoolRow2 writes windows to dst, whose rows lie row values apart: d at the place
+// that arg says, else +0.
+//
+// func unpoolRow2(d *float32, dst *float32, row int, arg *uint8, channels, pixels int)
+TEXT ·unpoolRow2(SB), NOSPLIT, $0-48
+	MOVQ d+0(FP), DI
+	MOVQ dst+8(FP), SI
+	MOVQ row+16(FP), R10
+	MOVQ arg+24(FP), R11
+	MOVQ channels+32(FP), CX
+	LEAQ (SI)(CX*4), R8
+	LEAQ (SI)(R10*4), BX
+	LEAQ (BX)(CX*4), R9
+	MOVQ pixels+40(FP), DX
+	VPCMPEQD Y13, Y13, Y13
+	VPSRLD $31, Y13, Y13
+	VPADDD Y13, Y13, Y14
+	VPADDD Y13, Y14, Y15
+	VPXOR Y12, Y12, Y12
+pixel:
+	XORQ AX, AX
+loop:
+	VPMOVZXBD (R11)(AX*1), Y0
+	VMOVUPS (DI)(AX*4), Y1
+	VPCMPEQD Y12, Y0, Y2
+	VANDPS Y1, Y2, Y2
+	VMOVUPS Y2, (SI)(AX*4)
+	VPCMPEQD Y13, Y0, Y2
+	VANDPS Y1, Y2, Y2
+	VMOVUPS Y2, (R8)(AX*4)
+	VPCMPEQD Y14, Y0, Y2
+	VANDPS Y1, Y2, Y2
+	VMOVUPS Y2, (BX)(AX*4)
+	VPCMPEQD Y15, Y0, Y2
+	VANDPS Y1, Y2, Y2
+	VMOVUPS Y2, (R9)(AX*4)
+	ADDQ $8, AX
+	CMPQ AX, CX
+	JLT loop
+	LEAQ (SI)(CX*8), SI
+	LEAQ (R8)(CX*8), R8
+	LEAQ (BX)(CX*8), BX
+	LEAQ (R9)(CX*8), R9
+	LEAQ (DI)(CX*4), DI
+	ADDQ CX, R11
+	DECQ DX
+	JNZ pixel
+	VZEROUPPER
+	RET
+
+// pickRow2 writes for pixels windows of x, whose rows lie row values apart, the values
+// of sixteen of their channels at the places that arg says.
+//
+// func pickRow2(dst *float32, x *float32, row int, arg *uint8, channels, pixels int)
+TEXT ·pickRow2(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ row+16(FP), R10
+	MOVQ arg+24(FP), R11
+	MOVQ channels+32(FP), CX
+	LEAQ (SI)(CX*4), R8
+	LEAQ (SI)(R10*4), BX
+	LEAQ (BX)(CX*4), R9
+	MOVQ pixels+40(FP), DX
+	VPCMPEQD Y13, Y13, Y13
+	VPSRLD $31, Y13, Y13
+	VPADDD Y13, Y13, Y14
+	VPADDD Y13, Y14, Y15
+pixel:
+	VPMOVZXBD 0(R11), Y0
+	VMOVUPS 0(SI), Y1
+	VMOVUPS 0(R8), Y2
+	VPCMPEQD Y13, Y0, Y3
+	VBLENDVPS Y3, Y2, Y1, Y1
+	VMOVUPS 0(BX), Y2
+	VPCMPEQD Y14, Y0, Y3
+	VBLENDVPS Y3, Y2, Y1, Y1
+	VMOVUPS 0(R9), Y2
+	VPCMPEQD Y15, Y0, Y3
+	VBLENDVPS Y3, Y2, Y1, Y1
+	VMOVUPS Y1, 0(DI)
+	VPMOVZXBD 8(R11), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 32(R8), Y2
+	VPCMPEQD Y13, Y0, Y3
+	VBLENDVPS Y3, Y2, Y1, Y1
+	VMOVUPS 32(BX), Y2
+	VPCMPEQD Y14, Y0, Y3
+	VBLENDVPS Y3, Y2, Y1, Y1
+	VMOVUPS 32(R9), Y2
+	VPCMPEQD Y15, Y0, Y3
+	VBLENDVPS Y3, Y2, Y1, Y1
+	VMOVUPS Y1, 32(DI)
+	LEAQ (SI)(CX*8), SI
+	LEAQ (R8)(CX*8), R8
+	LEAQ (BX)(CX*8), BX
+	LEAQ (R9)(CX*8), R9
+	ADDQ $64, DI
+	ADDQ CX, R11
+	DECQ DX
+	JNZ pixel
+	VZEROUPPER
+	RET
+
 // setControl replaces MXCSR.
 //
 // func setControl(v uint32)

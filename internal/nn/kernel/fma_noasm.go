@@ -64,4 +64,36 @@ func rectifiedFMA(dst, d, x *float32, n int) { panic(noAssembly) }
 
 func specialFMA(v *float32, n int) (special bool) { panic(noAssembly) }
 
+func normSum(x *float32, step, n int, sum *float64) {
+	panic(noAssembly)
+}
+
+func normSquare(x *float32, step, n int, center, sum *float64) {
+	panic(noAssembly)
+}
+
+func normProduct(x *float32, stepX int, d *float32, stepD, n int, center, sum, product *float64) {
+	panic(noAssembly)
+}
+
+func normScale(y, x, mean, scale, beta *float32, channels, pixels int, mask uint32, least float32) {
+	panic(noAssembly)
+}
+
+func normGradient(dx, x, d, mean, shift, slope, scale *float32, channels, pixels int, open int32, least float32) {
+	panic(noAssembly)
+}
+
+func poolRow2(y *float32, x *float32, row int, arg *uint8, channels, pixels int, mask uint32, least float32) {
+	panic(noAssembly)
+}
+
+func unpoolRow2(d *float32, dst *float32, row int, arg *uint8, channels, pixels int) {
+	panic(noAssembly)
+}
+
+func pickRow2(dst *float32, x *float32, row int, arg *uint8, channels, pixels int) {
+	panic(noAssembly)
+}
+
 const noAssembly = "BUG: there is no assembly in this program"

@@ -43,6 +43,12 @@ type Set struct {
 	// the gradient of x, unless dx is nil.
 	DenseBackward func(g Dense, n int, x, w, dy []float32, grad Gradient, dx, scratch []float32)
 
+	// NormStatistics, NormForward and NormBackward are the functions of that name,
+	// with the same bits in every set.
+	NormStatistics func(g Norm, n int, x, mean, variance []float32)
+	NormForward    func(g Norm, n int, x, mean, variance, gamma, beta, y []float32, arg []uint8, scratch []float32)
+	NormBackward   func(g Norm, n int, x, mean, variance, gamma []float32, arg []uint8, dy, dgamma, dbeta, dx, scratch []float32)
+
 	// Adam updates w, m and v with the gradient g; all have one length.
 	Adam func(w, g, m, v []float32, f AdamFactors)
 
@@ -191,8 +197,11 @@ func Generic() Set {
 			grad.start()
 			denseBackward(g, n, x, w, dy, grad.W, grad.Bias, dx)
 		},
-		Adam:   adam,
-		Finite: Finite,
+		NormStatistics: NormStatistics,
+		NormForward:    NormForward,
+		NormBackward:   NormBackward,
+		Adam:           adam,
+		Finite:         Finite,
 	}
 }
 

@@ -46,7 +46,8 @@ func hard(r *rand.Rand) float32 {
 	case 3:
 		mantissa = 1<<23 - 1
 	case 4:
-		mantissa = 1<<r.IntN(23) | 1<<r.IntN(23)
+		high, low := r.IntN(23), r.IntN(23)
+		mantissa = 1<<high | 1<<low
 	}
 	exponent := r.Uint32N(255)
 	switch r.IntN(4) {

@@ -39,6 +39,7 @@ func main() {
 	g.convGradient()
 	g.scatter()
 	g.elementwise()
+	g.norm()
 	g.control()
 	if err := os.WriteFile(*out, []byte(g.b.String()), 0o644); err != nil {
 		fmt.Fprintln(os.Stderr, err)
