@@ -188,7 +188,7 @@ func TestInference(t *testing.T) {
 // TestFindModel: the newest by default, by the start of its digest otherwise.
 func TestFindModel(t *testing.T) {
 	w := newWorld(t, noFaults)
-	if _, err := control.FindModel(t.Context(), w.store, "tiny", "", nil); !errors.Is(err, control.ErrNoModel) || !strings.Contains(err.Error(), "disdel train tiny") {
+	if _, err := control.FindModel(t.Context(), w.store, "tiny", "", nil); !errors.Is(err, control.ErrNoModel) || !strings.Contains(err.Error(), "none is trained on tiny") {
 		t.Errorf("empty store: %v", err)
 	}
 	var head store.Head
