@@ -225,7 +225,7 @@ func TestDamagedState(t *testing.T) {
 	}
 	jobs := field[[]any](t, d.run("jobs", "--json").want(t, ExitOK).object(t), "jobs")
 	id := field[string](t, jobs[0], "job")
-	got := d.run("resume", id).want(t, ExitFailed, "corrupt", "jobs/"+id+"/state/")
+	got := d.run("resume", id).want(t, ExitFailed, "corrupt", "jobs/"+id+"/state/", "start the job anew")
 	if strings.Contains(got.stdout, "accuracy") {
 		t.Errorf("a result of damaged states:\n%s", got.stdout)
 	}

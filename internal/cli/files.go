@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -47,7 +48,11 @@ func createBeside(path string) (*os.File, error) {
 		return nil, err
 	}
 	name := "." + filepath.Base(path) + "." + hex.EncodeToString(random[:])
-	return os.OpenFile(filepath.Join(filepath.Dir(path), name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	file, err := os.OpenFile(filepath.Join(filepath.Dir(path), name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if inner := (*fs.PathError)(nil); errors.As(err, &inner) {
+		err = fmt.Errorf("write %s: %w", path, inner.Err) // the temporary name tells nobody anything
+	}
+	return file, err
 }
 
 // checkWritable says whether writeFile will be able to write path, as far as that

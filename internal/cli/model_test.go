@@ -123,7 +123,7 @@ func TestOwnModel_Resumed(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := d.write("mine.json", text)
-	train := []string{"train", "digits", "--model", path, "--epochs", "8"}
+	train := []string{"train", "digits", "--model", path, "--epochs", "4"}
 	r := d.start(train...)
 	r.until("training, round")
 	if err := r.cmd.Process.Kill(); err != nil {

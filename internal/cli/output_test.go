@@ -60,7 +60,7 @@ func TestOutput(t *testing.T) {
 	d := newDesk(t)
 	set := d.striped()
 	model := d.write("linear.json", []byte(`{"layers": [{"kind": "avgpool", "pool": 16}, {"kind": "flatten"}, {"kind": "dense"}]}`))
-	d.run("train", set, "--model", model, "--epochs", "20").want(t, ExitOK)
+	d.run("train", set, "--model", model, "--epochs", "3").want(t, ExitOK)
 	path := filepath.Join(d.folder, "predictions.csv")
 	var first []byte
 	for _, containers := range []string{"1", "3"} {

@@ -78,7 +78,7 @@ func (a *app) predict(ctx context.Context, o *options, ref string, paths []strin
 	}
 	p, err := newPredictor(m, top)
 	if err = errors.Join(err, m.close()); err != nil {
-		return fmt.Errorf("model %s: %w", ref, err)
+		return m.wrong(o, ref, err)
 	}
 	defer func() { err = errors.Join(err, p.arena.Close()) }()
 	p.out = newPredictionText(a.stdout, a.stderr, m, paths)

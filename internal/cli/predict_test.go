@@ -199,7 +199,8 @@ func TestPredict_WhatIsWrong(t *testing.T) {
 // refused before memory is taken for it.
 func TestPredict_BadModels(t *testing.T) {
 	d := newDesk(t)
-	d.run("train", "digits", "--epochs", "1").want(t, ExitOK)
+	trained := d.run("train", "digits", "--epochs", "1", "--json").want(t, ExitOK).object(t)
+	digest := field[string](t, trained, "model", "digest")
 	path := filepath.Join(d.folder, "good.safetensors")
 	d.run("models", "export", "digits", path).want(t, ExitOK)
 	good, err := os.ReadFile(path)
@@ -288,8 +289,9 @@ func TestPredict_BadModels(t *testing.T) {
 	d.run("predict", d.write("nan.safetensors", infinite), picture).want(t, ExitFailed, "not finite", "a.png")
 	d.run("predict", "digits", picture).want(t, ExitOK)
 	damage(t, d.files("objects/models")[0])
-	d.run("predict", "digits", picture).want(t, ExitFailed, "model digits", "corrupt")
-	d.run("models", "export", "digits", filepath.Join(d.folder, "b.safetensors")).want(t, ExitFailed, "corrupt")
+	d.run("predict", "digits", picture).want(t, ExitFailed, "model "+digest, "corrupt", "training it again mends it", "disdel jobs "+field[string](t, trained, "job"))
+	d.run("models", "export", "digits", filepath.Join(d.folder, "b.safetensors")).want(t, ExitFailed, "corrupt", "training it again mends it")
+	d.run("infer", "digits").want(t, ExitFailed, "corrupt", "training it again mends it")
 	if _, err := os.Stat(filepath.Join(d.folder, "b.safetensors")); !os.IsNotExist(err) {
 		t.Errorf("a damaged model was exported: %v", err)
 	}

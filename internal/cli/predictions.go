@@ -130,8 +130,8 @@ func (j *predictionJSON) prediction(from origin, best []guess) error {
 		i.Index = &from.index
 	}
 	for _, g := range best {
-		// Six digits are more than float32 weights can tell.
-		p, err := strconv.ParseFloat(strconv.FormatFloat(g.probability, 'f', 6, 64), 64)
+		// As infer --output has it: six digits are more than float32 weights can tell.
+		p, err := strconv.ParseFloat(strconv.FormatFloat(float64(float32(g.probability)), 'f', 6, 64), 64)
 		if err != nil {
 			return fmt.Errorf("write predictions: %w", err)
 		}

@@ -125,6 +125,10 @@ func (a *app) prepare(ctx context.Context, o *options, s store.Store, q question
 		if err != nil {
 			return created, o.modelHint(q.spec, err)
 		}
+		// Better now than by a worker.
+		if err := damagedModel(o, m, readThrough(ctx, s, job.ModelKey(m.Digest))); err != nil {
+			return created, err
+		}
 		created.Model = &m
 	}
 	return created, stage(ctx, s, q.set, q.dataset)

@@ -78,12 +78,25 @@ func (a *app) storedModel(ctx context.Context, o *options, s store.Store, ref st
 	}
 }
 
+// damagedModel adds to an error of reading a stored model how to mend it.
+func damagedModel(o *options, m control.Model, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("model %s: %w", m.Digest, err)
+	if errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNotFound) {
+		err = fmt.Errorf("%w; training it again mends it, with the options that this shows: %s", err, o.next("jobs "+string(m.Job)))
+	}
+	return err
+}
+
 // openedModel is a model that is being read, from the store or from a file.
 type openedModel struct {
 	*worker.ModelFile
 	dataset job.Dataset
 	// digest is "" for a file.
 	digest string
+	stored control.Model
 	close  func() error
 }
 
@@ -118,8 +131,9 @@ func (a *app) openModel(ctx context.Context, o *options, ref string) (m openedMo
 		}
 		object, err := s.Get(ctx, job.ModelKey(stored.Digest))
 		if err != nil {
-			return m, fmt.Errorf("model %s: %w", ref, err)
+			return m, damagedModel(o, stored, err)
 		}
+		m.stored = stored
 		m.digest, r = stored.Digest, object
 		m.close = func() error { return errors.Join(object.Close(), s.Close()) }
 	}
@@ -127,13 +141,21 @@ func (a *app) openModel(ctx context.Context, o *options, ref string) (m openedMo
 		m.dataset, err = m.Dataset()
 	}
 	if err != nil {
-		return m, fmt.Errorf("model %s: %w", ref, err)
+		return m, m.wrong(o, ref, err)
 	}
 	// Before memory is taken for what the file says it holds.
 	if want := 4 * int64(m.Spec.ParamCount()); bytes >= 0 && bytes < want {
 		return m, fmt.Errorf("model %s: %w: a file of %d bytes cannot hold %d bytes of weights", ref, worker.ErrModel, bytes, want)
 	}
 	return m, nil
+}
+
+// wrong says which model cannot be read.
+func (m openedModel) wrong(o *options, ref string, err error) error {
+	if m.digest != "" {
+		return damagedModel(o, m.stored, err)
+	}
+	return fmt.Errorf("model %s: %w", ref, err)
 }
 
 // className is what a class is called.
@@ -179,7 +201,9 @@ there is replaced.`,
 			if err != nil {
 				return err
 			}
-			return writeFile(args[1], func(w io.Writer) error { return control.ReadModel(ctx, s, m.Digest, w) })
+			return writeFile(args[1], func(w io.Writer) error {
+				return damagedModel(o, m, control.ReadModel(ctx, s, m.Digest, w))
+			})
 		},
 	}
 	o.storeFlag(cmd)

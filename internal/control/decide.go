@@ -303,7 +303,12 @@ func hopeless(p progress) string {
 	e := p.last.Ended
 	switch e.Kind {
 	case platform.ApplicationError:
-		if e.Result == nil || e.Result.Reason != job.StoreFailed {
+		switch {
+		case e.Result == nil:
+			return e.Message
+		case e.Result.Reason == job.Corrupt:
+			return e.Message + "; what was stored is damaged, so start the job anew"
+		case e.Result.Reason != job.StoreFailed:
 			return e.Message
 		}
 	case platform.Refused, platform.Unauthorised:

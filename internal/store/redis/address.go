@@ -59,7 +59,7 @@ func ParseAddress(raw string) (Address, error) {
 		return Address{}, errors.New("store URL has another scheme: " + wanted)
 	case u.User != nil && (!hasPassword || a.password == ""):
 		return Address{}, errors.New("store URL has a user or a password alone: write user:password@ or, for the default user, :password@")
-	case a.host == "":
+	case a.host == "", strings.ContainsRune(a.host, ':') && !strings.HasPrefix(u.Host, "["):
 		return Address{}, errors.New("store URL names no host: " + wanted)
 	case u.Fragment != "" || u.Opaque != "":
 		return Address{}, errors.New("store URL has a part behind #: " + wanted)
