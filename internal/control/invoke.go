@@ -105,7 +105,10 @@ func attempt(ctx context.Context, p platform.Platform, call platform.Call, limit
 	}
 	e.Result = &result
 	if result.Error != "" {
-		e.Kind, e.Message = platform.ApplicationError, result.Error
+		if e.Kind == platform.Success || result.Reason != "" {
+			e.Message = result.Error
+		} // else the error is not the worker's own, and the platform knows more
+		e.Kind = platform.ApplicationError
 	}
 	if result.Probe != nil && out.Usage.Peak > 0 {
 		// The platform also sees what belongs to the container but not to the

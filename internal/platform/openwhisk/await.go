@@ -111,15 +111,12 @@ func (c *Client) record(ctx context.Context, id platform.Activation) (*record, b
 	if err != nil {
 		return nil, false, err
 	}
-	switch a.status {
-	case http.StatusOK:
-	case http.StatusNotFound:
-		if !isAPIError(a.body) {
-			return nil, false, c.unavailable(r, a)
-		}
+	switch {
+	case a.status == http.StatusOK:
+	case a.status == http.StatusNotFound && isAPIError(a.body):
 		return nil, false, nil
-	case http.StatusTooManyRequests:
-		// Questions are not counted by OpenWhisk itself.
+	case a.status == http.StatusNotFound, a.status == http.StatusTooManyRequests, a.status >= 500:
+		// Not OpenWhisk's own, which counts no questions.
 		return nil, false, c.unavailable(r, a)
 	default:
 		return nil, false, c.failure(r, a)

@@ -105,6 +105,8 @@ func (c *Client) do(ctx context.Context, r request) (_ answer, err error) {
 			err = fmt.Errorf("openwhisk: %s: %w", r, ctx.Err())
 		case bounded.Err() != nil:
 			err = fmt.Errorf("%w: %s of %s: no whole answer within %v", platform.ErrUnavailable, r, c.base, r.timeout)
+		case errors.Is(err, errTooLarge):
+			err = fmt.Errorf("%w: %s of %s: %w", platform.ErrUnavailable, r, c.base, err)
 		default:
 			err = fmt.Errorf("%w: %s of %s: %s", platform.ErrUnavailable, r, c.base, c.explain(err))
 		}

@@ -96,6 +96,8 @@ func (r *record) outcome(action platform.Action) platform.Outcome {
 		strings.Contains(lower, textChild), strings.HasPrefix(text, textNoAction):
 		out.MaybeMemory = true
 		return end(platform.Lost, "container died without an answer, maybe for its %s: %s%s", limit, text, r.last())
+	case strings.HasPrefix(text, textPull), strings.HasPrefix(text, textExecutable):
+		return end(platform.Refused, "%s%s", text, hint(text))
 	case strings.HasPrefix(text, textRequests):
 		return end(platform.Throttled, "%s", text)
 	}
@@ -160,7 +162,7 @@ func errorText(raw json.RawMessage) string {
 	case json.Unmarshal(raw, &text) == nil && text != "":
 	case json.Unmarshal(raw, &object) == nil && object.Text != "":
 		text = object.Text
-	default:
+	case string(raw) != "null":
 		text = string(raw)
 	}
 	if text = clip(text, quoteMax); text == "" {
