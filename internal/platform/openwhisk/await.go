@@ -154,7 +154,8 @@ func (c *Client) settle(k *call, r *record) (platform.Outcome, error) {
 	}
 	out := r.outcome(k.action)
 	out.Message = c.redact(out.Message)
-	if result := c.redact(string(out.Result)); result != string(out.Result) {
+	// The result of a success goes to the caller alone.
+	if result := c.redact(string(out.Result)); out.Kind != platform.Success && result != string(out.Result) {
 		if out.Result = json.RawMessage(result); !json.Valid(out.Result) {
 			out.Result = nil
 			out = withError(out)

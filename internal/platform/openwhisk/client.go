@@ -194,7 +194,7 @@ func checkParams(params json.RawMessage, most job.Bytes) (json.RawMessage, error
 		return nil, fmt.Errorf("%w: parameters are not a JSON object", platform.ErrRefused)
 	}
 	if most > 0 && job.Bytes(len(params)) > most {
-		return nil, fmt.Errorf("%w: parameters of %v exceed the platform's %v by %v: put data into the store",
+		return nil, fmt.Errorf("%w: parameters of %v exceed the platform's payload limit of %v by %v: put data into the store",
 			platform.ErrRefused, job.Bytes(len(params)), most, job.Bytes(len(params))-most)
 	}
 	return params, nil

@@ -17,10 +17,12 @@ import (
 )
 
 const (
-	// kindFamily is the family of kinds that run a program from a zip, kindImage
-	// the kind of actions that are an image.
-	kindFamily = "go"
-	kindImage  = "blackbox"
+	// goFamily is the family of kinds that run a program from a zip, workerFamily
+	// that of kinds that have the worker built in, kindImage the kind of actions
+	// that are an image.
+	goFamily     = "go"
+	workerFamily = "disdel"
+	kindImage    = "blackbox"
 	// codeMax is OpenWhisk's bound of exec.code, as it is sent.
 	codeMax = 48 << 20
 	// builtIn is the code of actions whose kind has the worker built in: managed
@@ -33,16 +35,24 @@ func (c *Client) makeExec(runtimes map[string][]runtime) (exec, error) {
 	if c.cfg.Image != "" {
 		return exec{Kind: kindImage, Image: c.cfg.Image}, nil
 	}
-	family, _, _ := strings.Cut(c.cfg.Kind, ":")
-	r, err := chooseRuntime(c.cfg.Kind, runtimes)
+	kind := c.cfg.Kind
+	switch {
+	case kind != "":
+	case len(runtimes[workerFamily]) > 0:
+		kind = workerFamily + ":default"
+	default:
+		kind = goFamily + ":default"
+	}
+	family, _, _ := strings.Cut(kind, ":")
+	r, err := chooseRuntime(kind, runtimes)
 	if err != nil {
 		return exec{}, err
 	}
-	if family != kindFamily {
-		return exec{Kind: c.cfg.Kind, Code: builtIn}, nil
+	if family != goFamily {
+		return exec{Kind: kind, Code: builtIn}, nil
 	}
 	if c.cfg.Worker == nil {
-		return exec{}, fmt.Errorf("%w: actions of kind %s need the worker program", platform.ErrRefused, c.cfg.Kind)
+		return exec{}, fmt.Errorf("%w: actions of kind %s need the worker program", platform.ErrRefused, kind)
 	}
 	program, err := c.cfg.Worker()
 	if err != nil {
@@ -61,7 +71,7 @@ func (c *Client) makeExec(runtimes map[string][]runtime) (exec, error) {
 		return exec{}, fmt.Errorf("%w: the worker program takes %v as OpenWhisk wants it, which takes %v at most",
 			platform.ErrRefused, job.Bytes(len(text)), job.Bytes(codeMax))
 	}
-	return exec{Kind: c.cfg.Kind, Code: text}, nil
+	return exec{Kind: kind, Code: text}, nil
 }
 
 // chooseRuntime finds a kind among those that the deployment tells of. Where it
@@ -69,7 +79,7 @@ func (c *Client) makeExec(runtimes map[string][]runtime) (exec, error) {
 func chooseRuntime(kind string, runtimes map[string][]runtime) (runtime, error) {
 	family, version, _ := strings.Cut(kind, ":")
 	unknown := runtime{Kind: kind}
-	if family == kindFamily && version != "" && version != "default" {
+	if family == goFamily && version != "" && version != "default" {
 		unknown.Image = "openwhisk/action-golang-v" + version
 	}
 	if len(runtimes) == 0 {

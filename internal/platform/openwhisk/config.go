@@ -34,8 +34,8 @@ type Config struct {
 	// Image is the reference of a worker image, for actions of kind blackbox.
 	Image string
 	// Kind is the runtime of actions without an image: one of the family "go"
-	// gets the worker as a zip, any other is one that has the worker built in
-	// ("disdel:default"). Default "go:default".
+	// gets the worker as a zip, any other is one that has the worker built in.
+	// Default "disdel:default" where the deployment has that, else "go:default".
 	Kind string
 	// Worker returns the worker program for Linux, for kinds of the family "go".
 	// It is called at most once, by the first Deploy.
@@ -63,9 +63,6 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	setDefault(&c.Namespace, "_")
 	setDefault(&c.APIVersion, "v1")
-	if c.Image == "" {
-		setDefault(&c.Kind, "go:default")
-	}
 	setDefault(&c.PoolMemory, 1024*job.MB)
 	setDefault(&c.Processors, max(1, int(c.PoolMemory/(256*job.MB))))
 	setDefault(&c.QueueMax, 3*time.Minute)

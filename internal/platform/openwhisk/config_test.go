@@ -213,7 +213,7 @@ func TestClientCertificate(t *testing.T) {
 
 func TestConfig_Defaults(t *testing.T) {
 	c := Config{PoolMemory: 4 * job.GB}.withDefaults()
-	if c.Processors != 16 || c.Kind != "go:default" || c.Namespace != "_" {
+	if c.Processors != 16 || c.Kind != "" || c.Namespace != "_" {
 		t.Errorf("defaults are %+v", c)
 	}
 	if c := (Config{Image: "i"}).withDefaults(); c.Kind != "" || c.PoolMemory != job.GB || c.Processors != 4 {

@@ -172,6 +172,7 @@ func TestDeploy_Zip(t *testing.T) {
 		{kind: "go:default", info: `{}`, program: program},
 		{kind: "go:1.99", info: infoText, program: program, says: "go:1.17, go:1.20, nodejs:20"},
 		{kind: "go:default", info: infoText, program: []byte("\xcf\xfa\xed\xfe"), says: "GOOS=linux"},
+		{kind: "", info: `{"runtimes":{"disdel":[{"kind":"disdel:1","image":"x","default":true}]}}`, code: builtIn},
 		{kind: "disdel:default", info: `{"runtimes":{"disdel":[{"kind":"disdel:1","image":"x","default":true}]}}`, code: builtIn},
 		{kind: "disdel:default", info: infoText, says: "--image"},
 	} {
@@ -192,7 +193,7 @@ func TestDeploy_Zip(t *testing.T) {
 				t.Fatal(err)
 			}
 			if c.code != "" {
-				if action.Exec.Code != c.code || action.Exec.Kind != c.kind {
+				if action.Exec.Code != c.code || action.Exec.Kind != "disdel:default" {
 					t.Errorf("%s: exec is %+v", c.kind, action.Exec)
 				}
 				return

@@ -35,6 +35,7 @@ const (
 	textVersion     = "Execution environment version mismatch"
 	textGone        = "Action could not be found or may have been deleted."
 	textFetch       = "Action could not be fetched."
+	textLogs        = "ata might be missing." // the last line where logs could not be had whole
 	textRequests    = "Too many concurrent requests in flight"
 )
 
@@ -175,7 +176,8 @@ func errorText(raw json.RawMessage) string {
 // without an answer.
 func (r *record) last() string {
 	for i := len(r.Logs) - 1; i >= 0; i-- {
-		if line := clip(printed(r.Logs[i]), quoteMax); line != "" {
+		line := clip(printed(r.Logs[i]), quoteMax)
+		if line != "" && !strings.HasSuffix(line, textLogs) {
 			return "; it last printed: " + line
 		}
 	}
