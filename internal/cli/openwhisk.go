@@ -15,7 +15,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"disdel/internal/control"
 	"disdel/internal/job"
@@ -57,13 +56,13 @@ func (o *options) whiskFlags(cmd *cobra.Command) {
 
 // checkPlatformFlags refuses flags that the chosen platform does not know, so
 // that none is without effect.
-func checkPlatformFlags(platform string, flags *pflag.FlagSet) error {
+func checkPlatformFlags(platform string, cmd *cobra.Command) error {
 	wrong, want := whiskFlags, "--platform "+platformOpenWhisk
 	if platform == platformOpenWhisk {
 		wrong, want = poolOnlyFlags, "another --platform"
 	}
 	for _, name := range wrong {
-		if flags.Changed(name) {
+		if cmd.Flags().Changed(name) {
 			return usagef("--%s needs %s", name, want)
 		}
 	}

@@ -79,7 +79,7 @@ func (o *options) platformKindFlags(cmd *cobra.Command) {
 	f.Var(platformValue{&o.platform}, "platform", "what containers run on: process (child processes) or openwhisk")
 	f.StringVar(&o.image, "image", "", "image of the worker, for --platform openwhisk")
 	o.whiskFlags(cmd)
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return checkPlatformFlags(o.platform, cmd.Flags()) }
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return checkPlatformFlags(o.platform, cmd) }
 }
 
 func (o *options) enforcementFlag(cmd *cobra.Command) {
