@@ -28,7 +28,7 @@ once, and merges what they counted into accuracy, loss and a confusion matrix.`,
 			return report.Confusion(a.stdout, record.Confusion, d.ClassNames)
 		},
 	}
-	cmd.Flags().StringVar(&o.spec.Model, "model", "", "digest of the model, or the start of it (default: the newest of the data set)")
+	cmd.Flags().StringVar(&o.spec.Model, "model", "", "which stored model to run: its digest or the start of it, as \"disdel models\" lists them (default: the newest of the data set)")
 	o.dataFlags(cmd)
 	o.platformFlags(cmd)
 	o.storeFlag(cmd)

@@ -16,8 +16,8 @@ import (
 // fine, changing one is not.
 var (
 	recordFields = []string{
-		"accuracy", "actions", "batch", "confusion", "dataset", "enforcement", "epochs", "job", "kernel_set", "kind",
-		"local_batch", "loss", "metrics", "model", "platform", "records", "replicas", "rounds", "seed", "status",
+		"accuracy", "actions", "batch", "confusion", "dataset", "enforcement", "epochs", "expected_accuracy_cost", "job", "kernel_set", "kind",
+		"local_batch", "loss", "metrics", "model", "platform", "records", "replicas", "rounds", "seed", "status", "strategy",
 	}
 	metricsFields = []string{
 		"containers", "controller_peak_bytes", "duration_seconds", "failed_containers", "failure_rate", "gb_seconds", "handovers",

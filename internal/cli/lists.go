@@ -25,7 +25,7 @@ func (a *app) modelsCommand() *cobra.Command {
 		Short: "List the models in the store, newest first",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			s, err := a.openStore(cmd.Context(), o.store)
+			s, err := a.openToRead(cmd.Context(), o.store)
 			if err != nil {
 				return err
 			}
@@ -42,7 +42,7 @@ func (a *app) modelsCommand() *cobra.Command {
 				return report.JSON(a.stdout, map[string]any{"models": rows})
 			}
 			if len(rows) == 0 {
-				fmt.Fprintf(a.stderr, "disdel: no models in %s yet; run: disdel train digits\n", s.URL())
+				fmt.Fprintf(a.stderr, "disdel: no models in %s yet; run: %s\n", s.URL(), o.next("train digits"))
 				return nil
 			}
 			return report.Models(a.stdout, rows)
@@ -50,6 +50,7 @@ func (a *app) modelsCommand() *cobra.Command {
 	}
 	o.storeFlag(cmd)
 	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object instead of text")
+	cmd.AddCommand(a.modelsExportCommand())
 	return cmd
 }
 
@@ -73,7 +74,7 @@ func (a *app) jobsCommand() *cobra.Command {
 					return usagef("%w", err)
 				}
 			}
-			s, err := a.openStore(ctx, o.store)
+			s, err := a.openToRead(ctx, o.store)
 			if err != nil {
 				return err
 			}
@@ -92,7 +93,7 @@ func (a *app) jobsCommand() *cobra.Command {
 			case o.json:
 				err = report.JSON(a.stdout, map[string]any{"jobs": rows})
 			case len(rows) == 0:
-				fmt.Fprintf(a.stderr, "disdel: no jobs in %s yet; run: disdel train digits\n", s.URL())
+				fmt.Fprintf(a.stderr, "disdel: no jobs in %s yet; run: %s\n", s.URL(), o.next("train digits"))
 			default:
 				err = report.Jobs(a.stdout, rows)
 			}
@@ -165,6 +166,7 @@ func (a *app) datasetsCommand() *cobra.Command {
 	}
 	o.dataDirFlag(cmd)
 	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object instead of text")
+	cmd.AddCommand(a.datasetsExportCommand())
 	return cmd
 }
 

@@ -3,11 +3,14 @@
 package cli
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"disdel/internal/data/format"
 	"disdel/internal/job"
 	"disdel/internal/platform/pool"
+	"disdel/internal/store/redis"
 )
 
 // options are the flags that several commands share.
@@ -30,16 +33,45 @@ type options struct {
 	json, quiet bool
 }
 
+// next is a command that is to be given next, with the store of this one. Who and
+// by which password stays with who knows it.
+func (o *options) next(command string) string {
+	line := "disdel " + command
+	if o.store == "" {
+		return line
+	}
+	shown := o.store
+	if address, err := redis.ParseAddress(o.store); err == nil {
+		shown = address.String()
+		if address.WithCredential() != shown {
+			shown = strings.Replace(shown, "://", "://USER:PASSWORD@", 1)
+		}
+	}
+	return line + " --store " + shellWord(shown)
+}
+
+// shellWord writes text as one word of a shell's command line.
+func shellWord(text string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
+	if text != "" && strings.Trim(text, plain) == "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
 func (o *options) trainFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	o.spec.Kind, o.spec.Model = job.Train, job.DefaultModel
 	o.spec.Epochs, o.spec.Batch = job.DefaultEpochs, job.DefaultBatch
-	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "model: cnn (the thesis's), cnn-deep or mlp")
+	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "what to train: cnn (the thesis's), cnn-deep, mlp, or a model file of your own, FILE.json")
 	f.Var(countValue{&o.spec.Epochs}, "epochs", "passes over the training part")
 	f.Var(countValue{&o.spec.Batch}, "batch", "batch size of a sequential run, in records")
 	f.StringVar(&o.spec.Optimizer, "optimizer", job.DefaultOptimizer, "what each replica learns with: adam, adamw or sgd")
 	f.Var(rateValue{&o.spec.LearningRate}, "lr", "learning rate of the optimizer (default: 0.001, for sgd 0.01)")
 	f.Uint64Var(&o.spec.Seed, "seed", job.DefaultSeed, "seed of weights and shuffles")
+	f.StringVar((*string)(&o.spec.Strategy), "strategy", string(job.Distributed), "how the work is divided: distributed, single (one worker without the platform's limits) or brute-force (one action that holds all data, more memory or time after each failure)")
+	f.StringVar((*string)(&o.spec.Minimize), "minimize", string(job.LeastTime), "what the plan makes small: time, memory (of all containers at once) or cost (memory times time)")
+	f.StringVar((*string)(&o.spec.Estimator), "estimator", string(job.Exact), "how the memory of training is estimated: exact, or thesis for the thesis's own formula")
 	f.Var(countValue{&o.spec.Replicas}, "workers", "number of replicas that learn at once (default: planned)")
 	f.Var(countValue{&o.spec.LocalBatch}, "local-batch", "batch size of one replica (default: planned)")
 	f.Var(countValue{&o.spec.Rounds}, "rounds", "how often weights are averaged; 1 is the thesis (default: planned)")
@@ -60,7 +92,8 @@ func (o *options) platformFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.Var(bytesValue{&o.spec.Memory}, "memory", "memory limit of each container, in MB or with a unit (default: planned)")
 	f.Var(durationValue{&o.spec.Timeout}, "timeout", "time limit of one invocation, in seconds or as 1m30s (default 60)")
-	f.Var(countValue{&o.spec.Containers}, "containers", "most containers at once (default: planned)")
+	f.Var(countValue{&o.spec.Containers}, "containers", "containers at once, as far as there is work and room for them (default: planned)")
+	f.Var(countValue{&o.spec.Threads}, "threads", "threads of each container (default: planned)")
 	o.poolFlags(cmd)
 }
 

@@ -36,7 +36,9 @@ options. It trains nothing; if a worker has never been measured on this platform
 it starts one container to do so.`,
 		Example: `  disdel plan digits
   disdel plan mnist --data-dir ~/data
-  disdel plan digits --workers 8 --pool-memory 512`,
+  disdel plan digits --workers 8 --pool-memory 512
+  disdel plan mnist --minimize cost
+  disdel plan mnist --estimator thesis`,
 		Args: oneDataset,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.spec.Dataset = args[0]

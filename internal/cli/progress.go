@@ -12,6 +12,7 @@ import (
 	"disdel/internal/control"
 	"disdel/internal/job"
 	"disdel/internal/report"
+	"disdel/internal/worker"
 )
 
 // progress shows people how far a job is: a bar on a terminal, else a line at
@@ -22,6 +23,8 @@ type progress struct {
 	terminal bool
 	bar      *progressbar.ProgressBar
 
+	noted  bool // what the plan expects has been said
+	told   bool // that the worker is of another version has been said
 	phase  string
 	lastAt time.Time
 }
@@ -40,8 +43,21 @@ func (p *progress) end() {
 }
 
 func (p *progress) show(s control.State) {
+	if s.Probe != nil && !p.told {
+		p.told = true
+		if theirs, own := s.Probe.Version, worker.Version(); theirs != own {
+			fmt.Fprintf(p.w, "disdel: the worker is of version %s, this program of %s: build both from the same source, or what one asks the other may not know\n",
+				printable(theirs), own)
+		}
+	}
 	if p.quiet {
 		return
+	}
+	if s.Resources != nil && !p.noted {
+		p.noted = true
+		if note := s.Resources.AccuracyNote; note != "" {
+			fmt.Fprintln(p.w, "disdel: accuracy:", note)
+		}
 	}
 	now := s.Progress()
 	if now.Phase == "probe" && now.Running == 0 {

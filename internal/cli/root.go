@@ -123,8 +123,8 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%s: %w", commandName(cmd), err)
 	})
-	root.AddCommand(a.trainCommand(), a.inferCommand(), a.planCommand(), a.modelsCommand(), a.jobsCommand(), a.resumeCommand(),
-		a.datasetsCommand(), a.platformCommand(), a.versionCommand())
+	root.AddCommand(a.trainCommand(), a.inferCommand(), a.planCommand(), a.predictCommand(), a.modelsCommand(), a.jobsCommand(), a.resumeCommand(),
+		a.datasetsCommand(), a.platformCommand(), a.benchCommand(), a.versionCommand())
 	root.DisableAutoGenTag = true
 	return root
 }

@@ -79,7 +79,14 @@ type question struct {
 // but a download is written.
 func (a *app) ask(ctx context.Context, o *options) (q question, err error) {
 	q.spec = o.spec
+	if noModelSpec(q.spec.ModelSpec) {
+		q.spec.ModelSpec = nil
+	}
 	if err := q.spec.Validate(); err != nil {
+		return q, err
+	}
+	own, err := ownModelOf(q.spec)
+	if err != nil {
 		return q, err
 	}
 	sources, end := a.dataOptions(o)
@@ -89,11 +96,16 @@ func (a *app) ask(ctx context.Context, o *options) (q question, err error) {
 	}
 	q.dataset = datasetOf(q.set)
 	q.spec.Dataset = q.dataset.Name
+	if own != nil {
+		if err := own.fit(&q.spec, q.dataset); err != nil {
+			return q, err
+		}
+	}
 	if q.spec.Kind == job.Train {
 		// The kernel set does not decide whether there is a plan.
 		_, err = plan.Numerics(q.spec, q.dataset, kernel.Generic().Name)
 	}
-	return q, err
+	return q, modelHint(o.spec, err)
 }
 
 // prepare chooses the model and stages the data, which makes a job of a
@@ -169,7 +181,7 @@ func (a *app) refused(ctx context.Context, o *options, record job.Record, cause 
 	if record.Job == "" {
 		record = job.Record{
 			Kind: o.spec.Kind, Dataset: o.spec.Dataset, Model: job.RecordModel{Name: o.spec.Model},
-			Epochs: o.spec.Epochs, Batch: o.spec.Batch, Seed: o.spec.Seed, Actions: []job.RecordAction{},
+			Strategy: o.spec.Strategy, Epochs: o.spec.Epochs, Batch: o.spec.Batch, Seed: o.spec.Seed, Actions: []job.RecordAction{},
 		}
 	}
 	switch record.Status {

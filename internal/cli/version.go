@@ -20,7 +20,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Short: "Print the version, the Go version and the kernel set",
 		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			version, kernels := worker.Version(), kernel.Generic().Name
+			version, kernels := worker.Version(), kernel.Best().Name
 			if asJSON {
 				return report.JSON(a.stdout, map[string]string{
 					"version": version, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH, "kernel_set": kernels,

@@ -62,9 +62,10 @@ type Replanned struct {
 	Resources job.Resources `json:"resources"`
 }
 
-// Deployed says that an action exists.
+// Deployed says that an action exists, with that time limit.
 type Deployed struct {
-	Action string `json:"action"`
+	Action  string        `json:"action"`
+	Timeout time.Duration `json:"timeout_ns,omitempty"`
 }
 
 // Invoked says that an attempt is about to be made.

@@ -22,8 +22,9 @@ type State struct {
 	Plan      string // digest of Numerics
 	Resources *job.Resources
 	// Plans are all resource plans so far, by revision.
-	Plans    []*job.Resources
-	Deployed map[string]bool
+	Plans []*job.Resources
+	// Deployed are the actions that exist, and their time limits.
+	Deployed map[string]time.Duration
 	// Controllers counts the controllers that took the job over.
 	Controllers int
 
@@ -43,6 +44,9 @@ type State struct {
 	Published  bool
 
 	Finished *Finished
+
+	// Live is what the replicas last said of themselves; no events make it.
+	Live []job.ReplicaProgress
 
 	units map[unit]*progress
 }
@@ -95,8 +99,10 @@ type progress struct {
 	// the memory limit, under the same resource plan.
 	suspects int
 	outgrown job.Bytes // the largest limit that it ran out of
-	last     *Attempt  // the last failure
-	lastAt   time.Time
+	// waited is how often in a row it did little but wait for the others.
+	waited int
+	last   *Attempt // the last failure
+	lastAt time.Time
 }
 
 // fold applies one event. An event that cannot follow the ones before it is an
@@ -115,7 +121,7 @@ func fold(s State, e Event) (State, error) {
 			return s, err
 		}
 		s.Created, s.StartedAt = e.Created, e.At
-		s.Deployed = map[string]bool{}
+		s.Deployed = map[string]time.Duration{}
 		s.units = map[unit]*progress{}
 	case e.Probed != nil:
 		s.Probe = &e.Probed.Probe
@@ -136,7 +142,7 @@ func fold(s State, e Event) (State, error) {
 		s.Resources = &e.Replanned.Resources
 		s.Plans = append(s.Plans, s.Resources)
 	case e.Deployed != nil:
-		s.Deployed[e.Deployed.Action] = true
+		s.Deployed[e.Deployed.Action] = e.Deployed.Timeout
 	case e.Invoked != nil:
 		if e.Invoked.Attempt != len(s.Attempts) {
 			return s, fmt.Errorf("attempt %d follows %d attempts", e.Invoked.Attempt, len(s.Attempts))
@@ -177,7 +183,7 @@ func fold(s State, e Event) (State, error) {
 		}
 		s.Controllers++
 		// The platform has forgotten the actions of a controller that is gone.
-		s.Deployed = map[string]bool{}
+		s.Deployed = map[string]time.Duration{}
 	case e.Finished != nil:
 		s.Finished = e.Finished
 	default:
@@ -233,35 +239,38 @@ func ended(s State, e Ended, at time.Time) State {
 		return s
 	}
 	p.failures, p.throttled, p.suspects, p.last = 0, 0, 0, nil
+	if onlyWaited(s.Numerics, attempt.Task, *e.Result) {
+		p.waited++
+	} else {
+		p.waited = 0
+	}
 	return succeeded(s, attempt.Task, *e.Result)
+}
+
+// onlyWaited says whether an invocation that met others spent most of its time
+// on waiting for them, and got hardly further by it.
+func onlyWaited(n *job.Numerics, t job.Task, r job.TaskResult) bool {
+	return t.Role == job.RoleTrain && r.Reason == job.NeedPeer &&
+		r.Step-t.From <= 2*n.RoundSteps && r.StepTime < t.Budget/2
 }
 
 // succeeded applies a result, unless the job has moved past it.
 func succeeded(s State, t job.Task, r job.TaskResult) State {
-	keys := s.keys()
 	switch t.Role {
 	case job.RoleProbe:
 		if s.Probe == nil {
 			s.Probe = r.Probe
 		}
 	case job.RoleTrain:
-		if s.Reached[t.Replica] == t.From && r.Step > t.From {
+		if r.Step > s.Reached[t.Replica] {
 			if t.From%s.Numerics.RoundSteps != 0 {
-				s.Obsolete = append(s.Obsolete, keys.Replica(t.Replica, t.From))
+				s.Obsolete = append(s.Obsolete, s.keys().Replica(t.Replica, t.From))
 			}
 			s.Reached[t.Replica] = r.Step
 		}
+		s = averaged(s, r.Round, r.Digest)
 	case job.RoleAverage:
-		if s.Round < s.Numerics.Rounds() && t.To == s.Numerics.RoundEnd(s.Round) {
-			if t.From > 0 {
-				s.Obsolete = append(s.Obsolete, keys.Global(t.From))
-			}
-			for replica := range s.Numerics.Replicas {
-				s.Obsolete = append(s.Obsolete, keys.Replica(replica, t.To))
-			}
-			s.Round++
-			s.Digest = r.Digest
-		}
+		s = averaged(s, max(r.Round, t.From/s.Numerics.RoundSteps+1), r.Digest)
 	case job.RoleInfer:
 		s.Pieces[t.Piece] = true
 	case job.RoleEvaluate:
@@ -270,9 +279,32 @@ func succeeded(s State, t job.Task, r job.TaskResult) State {
 	return s
 }
 
+// averaged says that the averages of the first rounds exist. All replicas have
+// read the average at the start of a round whose end is averaged, and nobody
+// will read their states there again. What the last average is made of is kept
+// until its digest is known.
+func averaged(s State, rounds int, digest string) State {
+	n, keys := s.Numerics, s.keys()
+	for ; s.Round < min(rounds, n.Rounds()); s.Round++ {
+		if s.Round == n.Rounds()-1 {
+			continue
+		}
+		if start := s.Round * n.RoundSteps; start > 0 {
+			s.Obsolete = append(s.Obsolete, keys.Global(start))
+		}
+		for replica := range n.Replicas {
+			s.Obsolete = append(s.Obsolete, keys.Replica(replica, n.RoundEnd(s.Round)))
+		}
+	}
+	if digest != "" {
+		s.Digest = digest
+	}
+	return s
+}
+
 func (s State) keys() job.Keys { return job.Keys{Job: s.Created.Job, Plan: s.Plan} }
 
 // trained reports whether nothing is left to train.
 func (s State) trained() bool {
-	return s.Numerics == nil || s.Round == s.Numerics.Rounds()
+	return s.Numerics == nil || s.Round == s.Numerics.Rounds() && s.Digest != ""
 }

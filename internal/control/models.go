@@ -161,6 +161,12 @@ func putModel(ctx context.Context, s store.Store, from, to, digest string) (crea
 	})
 }
 
+// ReadModel copies a model of the store's list to w. One with another digest than
+// its key says is store.ErrCorrupt, which shows at its end.
+func ReadModel(ctx context.Context, s store.Store, digest string, w io.Writer) error {
+	return readModel(ctx, s, job.ModelKey(digest), digest, w)
+}
+
 // readModel copies a model to w. One with another digest is corrupt.
 func readModel(ctx context.Context, s store.Store, key, digest string, w io.Writer) (err error) {
 	object, err := s.Get(ctx, key)

@@ -23,6 +23,10 @@ func (s State) Record() job.Record {
 		r.Model = job.RecordModel{Name: c.Model.Name, Parameters: c.Model.Parameters, Digest: c.Model.Digest}
 		r.KernelSet = c.Model.KernelSet
 	}
+	r.Strategy = c.Spec.Strategy
+	if s.Resources != nil {
+		r.AccuracyCost, r.AccuracyNote = s.Resources.AccuracyCost, s.Resources.AccuracyNote
+	}
 	if n := s.Numerics; n != nil {
 		r.LocalBatch, r.Replicas, r.Rounds, r.KernelSet = n.LocalBatch, n.Replicas, n.Rounds(), n.KernelSet
 		if spec, err := nn.ParseSpec(n.Model); err == nil {
@@ -79,8 +83,8 @@ func (s State) metrics() (job.Metrics, []job.RecordAction) {
 		}
 		u := a.Ended.Usage
 		row.Outcome = string(a.Ended.Kind)
-		if a.Ended.Result != nil && a.Ended.Result.Reason == job.NeedTime {
-			row.Outcome = string(job.NeedTime)
+		if a.Ended.Result != nil && (a.Ended.Result.Reason == job.NeedTime || a.Ended.Result.Reason == job.NeedPeer) {
+			row.Outcome = string(a.Ended.Result.Reason)
 			m.Handovers++
 		}
 		row.Container, row.Peak, row.Cold = u.Container, u.Peak, u.Cold
@@ -145,7 +149,12 @@ func (s State) Progress() Progress {
 	if s.Numerics != nil {
 		p.Round, p.Rounds = s.Round, s.Numerics.Rounds()
 		p.Total = s.Numerics.Steps * s.Numerics.Replicas
-		for _, reached := range s.Reached {
+		for replica, reached := range s.Reached {
+			if replica < len(s.Live) {
+				reached = max(reached, s.Live[replica].Step)
+				p.Loss = s.Live[replica].Loss
+				p.Round = max(p.Round, (reached-1)/s.Numerics.RoundSteps)
+			}
 			p.Done += reached
 		}
 	} else {
@@ -156,7 +165,7 @@ func (s State) Progress() Progress {
 			}
 		}
 	}
-	for i := len(s.Attempts) - 1; i >= 0; i-- {
+	for i := len(s.Attempts) - 1; i >= 0 && p.Loss == 0; i-- {
 		if a := s.Attempts[i]; a.Task.Role == job.RoleTrain && a.Ended != nil && a.Ended.Result != nil && a.Ended.Result.Records > 0 {
 			p.Loss = a.Ended.Result.LossSum / float64(a.Ended.Result.Records)
 			break

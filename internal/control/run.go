@@ -270,6 +270,11 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 			until = due
 		}
 	}
+	if r.watching() {
+		if due := time.Now().Add(watchInterval); until.IsZero() || due.Before(until) {
+			until = due
+		}
+	}
 	var alarm <-chan time.Time
 	if !until.IsZero() {
 		timer := time.NewTimer(time.Until(until))
@@ -285,6 +290,9 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 	case e := <-r.ended:
 		take(e)
 	case <-alarm:
+		if r.watching() {
+			r.watch(ctx)
+		}
 		return r.flush(ctx)
 	case <-ctx.Done():
 		return ctx.Err()

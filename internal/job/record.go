@@ -24,6 +24,13 @@ type Record struct {
 	Dataset string      `json:"dataset"`
 	Model   RecordModel `json:"model"`
 
+	// Strategy is how the work of training was divided.
+	Strategy Strategy `json:"strategy,omitempty"`
+	// AccuracyCost is what the plan expected the division among replicas to cost
+	// of the accuracy, as a fraction; AccuracyNote says why.
+	AccuracyCost float64 `json:"expected_accuracy_cost"`
+	AccuracyNote string  `json:"accuracy_note,omitempty"`
+
 	Epochs     int    `json:"epochs"`
 	Batch      int    `json:"batch"`
 	LocalBatch int    `json:"local_batch"`
@@ -106,7 +113,8 @@ type RecordAction struct {
 	// Cold says that the container was started for this invocation.
 	Cold bool `json:"cold"`
 	// Outcome is "success"; "need_time" for a success that saved its state and
-	// handed over when its budget of time ended; "running" before it has ended;
+	// handed over when its budget of time ended; "need_peer" for one that did so
+	// waiting for other replicas; "running" before it has ended;
 	// or how it failed: "application_error" (the worker said why),
 	// "out_of_memory" and "timed_out" (the container went over its limit),
 	// "refused" (the platform or its container did not take the call),

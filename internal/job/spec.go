@@ -3,6 +3,8 @@
 package job
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -46,10 +48,13 @@ const (
 	MaxBatch    = 65_536
 	MaxReplicas = 1024
 	MaxRounds   = 1_000_000
+	MaxThreads  = 256
+	// MaxModelSpec is in bytes of JSON.
+	MaxModelSpec = 1 << 16
 )
 
 // Spec is what a user asks for. The first group decides the bits of the
-// result; the rest only where and how it runs. Zero values of the fields marked
+// result, and so does the strategy; the rest only where and how it runs. Zero values of the fields marked
 // "planned" leave the choice to the planner.
 type Spec struct {
 	Kind    Kind   `json:"kind"`
@@ -58,6 +63,10 @@ type Spec struct {
 	// digest of a stored model, or the start of one; "" there is the newest model
 	// of the data set.
 	Model string `json:"model,omitempty"`
+	// ModelSpec is a model of the user's own for training, in the canonical JSON
+	// of package nn; Model is then only what it is called. Without it Model is a
+	// name that package nn knows.
+	ModelSpec json.RawMessage `json:"model_spec,omitempty"`
 
 	// Epochs is the number of passes over the training part. Default 5.
 	Epochs int `json:"epochs,omitempty"`
@@ -78,8 +87,16 @@ type Spec struct {
 	// Planned.
 	Rounds int `json:"rounds,omitempty"`
 
+	// Strategy is how the work is divided. Default: distributed.
+	Strategy Strategy `json:"strategy,omitempty"`
+	// Estimator is how the memory of training is estimated. Default: exact.
+	Estimator Estimator `json:"estimator,omitempty"`
+	// Minimize is what the scheduler makes small. Default: time.
+	Minimize Objective `json:"minimize,omitempty"`
 	// Containers is the most containers at once. Planned.
 	Containers int `json:"containers,omitempty"`
+	// Threads is how many threads each container computes with. Planned.
+	Threads int `json:"threads,omitempty"`
 	// Memory is the limit of each container. Planned.
 	Memory Bytes `json:"memory,omitempty"`
 	// Timeout is the time limit of one invocation. Default: the platform's.
@@ -96,6 +113,8 @@ func (s Spec) WithDefaults() Spec {
 		if s.Epochs == 0 {
 			s.Epochs = DefaultEpochs
 		}
+		s.Strategy = cmp.Or(s.Strategy, Distributed)
+		s.Estimator, s.Minimize = cmp.Or(s.Estimator, Exact), cmp.Or(s.Minimize, LeastTime)
 		if s.Optimizer == "" {
 			s.Optimizer = DefaultOptimizer
 		}
@@ -123,15 +142,20 @@ func (s Spec) Validate() error {
 	check(s.Batch >= 1 && s.Batch <= MaxBatch, "batch %d: want 1 to %d", s.Batch, MaxBatch)
 	if s.Kind == Train {
 		check(s.Model != "", "model: none named")
+		check(s.ModelSpec == nil || len(s.ModelSpec) <= MaxModelSpec && json.Valid(s.ModelSpec),
+			"model spec: want JSON of at most %d bytes", MaxModelSpec)
 		check(s.Epochs >= 1 && s.Epochs <= MaxEpochs, "epochs %d: want 1 to %d", s.Epochs, MaxEpochs)
 		known := slices.Sorted(maps.Keys(learningRates))
 		check(slices.Contains(known, s.Optimizer), "optimizer %.40q: want %s", s.Optimizer, strings.Join(known, ", "))
 		check(s.LearningRate > 0 && s.LearningRate <= 10, "learning rate %v: want more than 0 and at most 10", s.LearningRate)
 		check(s.Replicas >= 0 && s.Replicas <= MaxReplicas, "workers %d: want 1 to %d", s.Replicas, MaxReplicas)
 		check(s.LocalBatch >= 0 && s.LocalBatch <= MaxBatch, "local batch %d: want 1 to %d", s.LocalBatch, MaxBatch)
+		s.checkStrategy(check)
 		check(s.Rounds >= 0 && s.Rounds <= MaxRounds, "rounds %d: want 1 to %d", s.Rounds, MaxRounds)
 	}
+	check(s.Kind == Train || s.ModelSpec == nil, "model spec: only training has one")
 	check(s.Containers >= 0 && s.Containers <= MaxReplicas, "containers %d: want 1 to %d", s.Containers, MaxReplicas)
+	check(s.Threads >= 0 && s.Threads <= MaxThreads, "threads %d: want 1 to %d", s.Threads, MaxThreads)
 	check(s.Memory >= 0, "memory %d: want more than 0", int64(s.Memory))
 	check(s.Timeout >= 0, "timeout %v: want more than 0", s.Timeout)
 	if len(bad) == 0 {

@@ -80,28 +80,32 @@ func TestPartialBatchEqualsSmallerProgram(t *testing.T) {
 // A gradient is a sum in record order: two halves, one after the other, are the
 // whole, bit for bit.
 func TestGradientContinuesOverParts(t *testing.T) {
-	for _, spec := range gradientModels(t) {
+	for _, spec := range append(gradientModels(t), named(t, "cnn", Shape{20, 20, 3}, 10)) {
 		if slices.ContainsFunc(spec.Layers, func(l Layer) bool { return l.Kind == KindBatchNorm }) {
 			continue
 		}
-		x, y := records(spec, 7, 4)
-		in := bind(t, spec, Config{Batch: 7, Train: true, Optimizer: Adam(1e-3)})
-		in.Init(2)
+		const batch = 17
+		x, y := records(spec, batch, 4)
 		size := spec.Input.Elements()
-		take := func(lo, hi int) {
-			p := &part{StepInput: StepInput{Step: 9, Seed: 1}, first: lo}
-			in.forward(x[lo*size:hi*size], hi-lo, scale, p)
-			in.backward(y[lo:hi], 1.0/7, p)
-		}
-		clear(in.gradients)
-		take(0, 7)
-		want := bits(in.gradients)
-		clear(in.gradients)
-		take(0, 2)
-		take(2, 3)
-		take(3, 7)
-		if !slices.Equal(bits(in.gradients), want) {
-			t.Errorf("%s: parts do not add up to the whole", spec.Name)
+		for _, set := range sets(t) {
+			var want []uint32
+			for _, threads := range []int{1, 2} {
+				in := bindSet(t, spec, Config{Batch: batch, Train: true, Optimizer: Adam(1e-3), Threads: threads}, set)
+				in.Init(2)
+				for _, cuts := range [][]int{{0, batch}, {0, 2, 3, batch}, {0, 9, batch}} {
+					for i := 1; i < len(cuts); i++ {
+						lo, hi := cuts[i-1], cuts[i]
+						p := &part{StepInput: StepInput{Step: 9, Seed: 1}, first: lo, last: hi == batch}
+						in.forward(x[lo*size:hi*size], hi-lo, scale, p)
+						in.backward(y[lo:hi], 1.0/batch, p)
+					}
+					if got := bits(in.gradients); want == nil {
+						want = got
+					} else if !slices.Equal(got, want) {
+						t.Errorf("%s, %s, %d threads: parts at %v do not add up to the whole", spec.Name, set.Name, threads, cuts)
+					}
+				}
+			}
 		}
 	}
 }

@@ -19,6 +19,9 @@ const (
 	// safetyBytes covers what a probe cannot see: the spread of the runtime's
 	// own memory between runs, and mappings rounded up to pages.
 	safetyBytes = 576 * job.KB
+	// threadBytes covers what the runtime and the kernel keep for one thread more,
+	// and do not give back: stacks, a processor's caches, the kernel's own books.
+	threadBytes = 256 * job.KB
 	// confusionBytes is what merging holds for each pair of classes: the counts
 	// of one piece and their sum, in memory and as text.
 	confusionBytes = 64
@@ -38,13 +41,16 @@ func parseModel(raw []byte) (model, error) {
 	return model{spec: spec, parameters: spec.ParamCount()}, nil
 }
 
-// recordWindow is the memory that holds one window of records and one batch.
-func recordWindow(d job.Dataset, records, batch int) job.Bytes {
-	window := job.Bytes(min(d.ShardRecords, records))
-	pieces := job.Bytes(records/d.ShardRecords + 2)
-	return window*(d.RecordBytes()+labelBytes+orderBytes) +
-		pieces*orderBytes +
-		job.Bytes(batch)*(d.RecordBytes()+labelBytes)
+// recordWindow is the memory that holds a window of that many records, 0 for a
+// whole piece, and one batch. A part of a piece needs a list of its records too.
+func recordWindow(d job.Dataset, records, batch, window int) job.Bytes {
+	piece := min(d.ShardRecords, records)
+	held, listed := piece, 0
+	if window > 0 && window < piece {
+		held, listed = window, window
+	}
+	pieces := records/d.ShardRecords + 2
+	return job.Bytes(held+batch)*(d.RecordBytes()+labelBytes) + job.Bytes(piece+pieces+listed)*orderBytes
 }
 
 func withSafety(e job.Estimate) job.Estimate {
@@ -52,14 +58,21 @@ func withSafety(e job.Estimate) job.Estimate {
 	return e
 }
 
-func trainEstimate(n job.Numerics, m model, probe job.Probe) (job.Estimate, nn.FLOPs, error) {
+// stepBatch is the most records that a step of any replica has: a worker compiles
+// for no more.
+func stepBatch(n job.Numerics) int {
+	return min(n.LocalBatch, (n.Dataset.Train+n.Replicas-1)/n.Replicas)
+}
+
+func trainEstimate(n job.Numerics, m model, probe job.Probe, c choice) (job.Estimate, nn.FLOPs, error) {
 	largest := (n.Dataset.Train + n.Replicas - 1) / n.Replicas
-	// A worker compiles for no more records than a replica has.
-	batch := min(n.LocalBatch, largest)
+	batch := stepBatch(n)
 	program, err := nn.Compile(m.spec, nn.Config{
-		Batch:     batch,
-		Train:     true,
-		Optimizer: nn.Optimizer(n.Local),
+		Batch:      batch,
+		MicroBatch: c.micro,
+		Train:      true,
+		Optimizer:  nn.Optimizer(n.Local),
+		Threads:    c.threads,
 	})
 	if err != nil {
 		return job.Estimate{}, nn.FLOPs{}, fmt.Errorf("plan: compile %s: %w", m.spec.Name, err)
@@ -67,7 +80,7 @@ func trainEstimate(n job.Numerics, m model, probe job.Probe) (job.Estimate, nn.F
 	return withSafety(job.Estimate{
 		Fit:     job.Bytes(program.Sizes().Total),
 		Package: probe.Package,
-		Data:    recordWindow(n.Dataset, largest, batch),
+		Data:    recordWindow(n.Dataset, largest, batch, 0),
 	}), program.FLOPs(), nil
 }
 
@@ -82,15 +95,15 @@ func averageEstimate(n job.Numerics, m model, probe job.Probe) job.Estimate {
 	})
 }
 
-func inferEstimate(d job.Dataset, m model, batch int, probe job.Probe) (job.Estimate, nn.FLOPs, error) {
-	program, err := nn.Compile(m.spec, nn.Config{Batch: batch})
+func inferEstimate(d job.Dataset, m model, batch int, probe job.Probe, c choice) (job.Estimate, nn.FLOPs, error) {
+	program, err := nn.Compile(m.spec, nn.Config{Batch: batch, Threads: c.threads})
 	if err != nil {
 		return job.Estimate{}, nn.FLOPs{}, fmt.Errorf("plan: compile %s: %w", m.spec.Name, err)
 	}
 	return withSafety(job.Estimate{
 		Fit:     job.Bytes(program.Sizes().Total),
 		Package: probe.Package,
-		Data:    recordWindow(d, d.Test, batch),
+		Data:    recordWindow(d, d.Test, batch, 0),
 		Model:   confusion(d),
 	}), program.FLOPs(), nil
 }

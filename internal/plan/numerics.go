@@ -44,7 +44,7 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 	if data.Train < 1 || data.ShardRecords < 1 {
 		return job.Numerics{}, fmt.Errorf("data set %s has no training records: %w", data.Name, job.ErrSpec)
 	}
-	model, err := nn.Named(spec.Model, nn.Shape{H: data.Height, W: data.Width, C: data.Channels}, data.Classes)
+	model, err := modelOf(spec, data)
 	if err != nil {
 		if errors.Is(err, nn.ErrSpec) {
 			return job.Numerics{}, fmt.Errorf("%w: %s on %s: %w", ErrModel, spec.Model, data.Name, err)
@@ -91,11 +91,23 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 	return n, nil
 }
 
+// modelOf is the model that a job trains: the user's own, else a named one.
+func modelOf(spec job.Spec, data job.Dataset) (nn.Spec, error) {
+	in := nn.Shape{H: data.Height, W: data.Width, C: data.Channels}
+	if spec.ModelSpec != nil {
+		return nn.Complete(spec.ModelSpec, in, data.Classes)
+	}
+	return nn.Named(spec.Model, in, data.Classes)
+}
+
 // divide chooses the number of replicas and the local batch. A replica's local
 // batch keeps replicas x local batch within batchSpread sequential batches, and
 // shrinks further where a replica would have too few steps to learn from; when
 // that does not suffice there are fewer replicas. What the user fixed stays.
 func divide(spec job.Spec, records int) (replicas, localBatch int) {
+	if spec.Sequential() {
+		return 1, spec.Batch
+	}
 	replicas = spec.Replicas
 	if replicas == 0 {
 		replicas = min(defaultReplicas, records)
@@ -153,6 +165,9 @@ func rounds(spec job.Spec, n job.Numerics) (steps int, outer job.Nesterov, err e
 // takes for a large one. What the user fixed needs no explanation.
 func explainNumerics(spec job.Spec, n job.Numerics) (lines []string) {
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	if spec.Sequential() {
+		return nil
+	}
 	if spec.Replicas == 0 && n.Replicas < defaultReplicas {
 		if n.Steps >= minReplicaSteps {
 			say("replicas: %d rather than %d, so that each takes at least %d steps.", n.Replicas, defaultReplicas, minReplicaSteps)
@@ -163,6 +178,9 @@ func explainNumerics(spec job.Spec, n job.Numerics) (lines []string) {
 	if spec.LocalBatch == 0 && n.LocalBatch < spec.Batch {
 		spread := spreadBatch(spec, n.Replicas)
 		switch {
+		case n.Replicas*n.LocalBatch > batchSpread*spec.Batch:
+			say("local batch: 1, the least there is; %d replicas together are %.1f sequential batches, more than %d.",
+				n.Replicas, float64(n.Replicas)/float64(spec.Batch), batchSpread)
 		case n.LocalBatch == spread:
 			say("local batch: %d of %d, so that %d replicas together stay at %d sequential batches.",
 				n.LocalBatch, spec.Batch, n.Replicas, batchSpread)

@@ -108,6 +108,12 @@ func Job(w io.Writer, r job.Record) error {
 	if r.Model.Parameters > 0 {
 		t.row("model", fmt.Sprintf("%s, %s parameters  %s", r.Model.Name, thousands(r.Model.Parameters), Digest(r.Model.Digest)))
 	}
+	if r.Strategy != "" && r.Strategy != job.Distributed {
+		t.row("strategy", r.Strategy)
+	}
+	if r.AccuracyNote != "" {
+		t.row("expected", r.AccuracyNote)
+	}
 	if r.Replicas > 0 {
 		t.row("training", fmt.Sprintf("%s, %s of local batch %d (batch %d), %s, seed %d",
 			count(r.Epochs, "epoch"), count(r.Replicas, "replica"), r.LocalBatch, r.Batch, count(r.Rounds, "round"), r.Seed))
@@ -132,7 +138,9 @@ func Job(w io.Writer, r job.Record) error {
 var roleOrder = []job.Role{job.RoleProbe, job.RoleTrain, job.RoleAverage, job.RoleInfer, job.RoleEvaluate}
 
 // harmless are the outcomes of invocations that nothing went wrong with.
-var harmless = map[string]bool{"success": true, "running": true, string(job.NeedTime): true, "cancelled": true}
+var harmless = map[string]bool{
+	"success": true, "running": true, string(job.NeedTime): true, string(job.NeedPeer): true, "cancelled": true,
+}
 
 // actions sums invocations up by role.
 func actions(w io.Writer, all []job.RecordAction) error {
@@ -191,9 +199,21 @@ func Plan(w io.Writer, n *job.Numerics, r job.Resources) error {
 		t.row("outer", outer)
 		t.row("kernels", n.KernelSet)
 	}
-	t.row("containers", fmt.Sprintf("%d of %v, %v an invocation", r.Containers, r.Memory, r.Timeout))
-	t.row("slices", fmt.Sprintf("at most %v, then the state is handed over", r.Budget))
+	threads := ""
+	if r.Threads > 1 {
+		threads = fmt.Sprintf(" with %d threads", r.Threads)
+	}
+	t.row("containers", fmt.Sprintf("%d of %v%s, %v an invocation", r.Containers, r.Memory, threads, r.Timeout))
+	if r.Budget > 0 {
+		t.row("slices", fmt.Sprintf("at most %v, then the state is handed over", r.Budget))
+	} else {
+		t.row("slices", "none: training is one invocation")
+	}
 	t.row("time", fmt.Sprintf("about %.1f s", r.Seconds))
+	t.row("cost", fmt.Sprintf("about %.2f GB-seconds", r.GBSeconds))
+	if r.AccuracyNote != "" {
+		t.row("accuracy", r.AccuracyNote)
+	}
 	for _, line := range r.Explanation {
 		t.row("why", line)
 	}

@@ -13,6 +13,7 @@ import (
 	"disdel/internal/job"
 	"disdel/internal/nn"
 	"disdel/internal/nn/safetensors"
+	"disdel/internal/store"
 )
 
 // average merges the states of all replicas at the end of a round. Weights and
@@ -38,13 +39,28 @@ func (w *Worker) average(ctx context.Context, task job.Task) (result job.TaskRes
 		return result, err
 	}
 	defer func() { err = errors.Join(err, arena.Close()) }()
-	buf := newAverageBuffers(arena.Bytes(), t)
-
-	if err := w.sumReplicas(ctx, t, task.To, buf); err != nil {
-		return result, err
+	result.Step, result.Round = task.To, task.From/n.RoundSteps+1
+	result.Digest, err = w.averageRound(ctx, t, task.From, task.To, arena.Bytes())
+	if errors.Is(err, store.ErrNotFound) {
+		// Replicas that met may have averaged, gone on and swept what the round is
+		// made of, before they could answer.
+		if at, listErr := w.newestGlobal(ctx, t, task.To); listErr == nil && at >= 0 {
+			result.Round, err = at/n.RoundSteps, nil
+		}
 	}
-	if err := w.previous(ctx, t, task.From, buf); err != nil {
-		return result, err
+	return result, err
+}
+
+// averageRound averages the round of the steps from to to and stores the result.
+// digest is the model's after the last round. It works in memory, which has
+// averageBytes at least.
+func (w *Worker) averageRound(ctx context.Context, t *training, from, to int, memory []byte) (digest string, err error) {
+	n, buf := t.plan, newAverageBuffers(memory, t)
+	if err := w.sumReplicas(ctx, t, to, buf); err != nil {
+		return "", err
+	}
+	if err := w.previous(ctx, t, from, buf); err != nil {
+		return "", err
 	}
 	outerStep(n.Outer, buf.weights[:t.learned], buf.outer, buf.sums[0])
 	// The model's own state takes no step: it is statistics, not a place on a
@@ -52,19 +68,16 @@ func (w *Worker) average(ctx context.Context, task job.Task) (result job.TaskRes
 	for i := t.learned; i < t.count; i++ {
 		buf.weights[i] = float32(buf.sums[0][i])
 	}
-	result.Step = task.To
-
-	if task.To < n.Steps {
-		groups := t.groups()
-		all := groups[0].tensors(buf.weights)
-		for g, sums := range buf.sums[1:] {
-			all = append(all, groups[g+1].tensors(narrow(sums))...)
-		}
-		all = append(all, t.outer().tensors(buf.outer)...)
-		return result, w.putTensors(ctx, t.keys.Global(task.To), t.stateMeta(task.To), all)
+	if to == n.Steps {
+		return w.putModel(ctx, t, buf.weights)
 	}
-	result.Digest, err = w.putModel(ctx, t, buf.weights)
-	return result, err
+	groups := t.groups()
+	all := groups[0].tensors(buf.weights)
+	for g, sums := range buf.sums[1:] {
+		all = append(all, groups[g+1].tensors(narrow(sums))...)
+	}
+	all = append(all, t.outer().tensors(buf.outer)...)
+	return "", w.putTensors(ctx, t.keys.Global(to), t.stateMeta(to), all)
 }
 
 // averageBytes is what averaging holds: for each parameter one float64 sum of
@@ -78,8 +91,8 @@ type averageBuffers struct {
 	weights, outer []float32
 }
 
-// newAverageBuffers lays the buffers over the arena: each as long as the flat
-// vector, of which what is learned uses the first part.
+// newAverageBuffers lays the buffers over memory, whatever it held: each as long
+// as the flat vector, of which what is learned uses the first part.
 func newAverageBuffers(arena []byte, t *training) averageBuffers {
 	groups := t.groups()
 	wide := unsafe.Slice((*float64)(unsafe.Pointer(unsafe.SliceData(arena))), len(groups)*t.count)
@@ -87,6 +100,7 @@ func newAverageBuffers(arena []byte, t *training) averageBuffers {
 	var b averageBuffers
 	for g := range groups {
 		sums := wide[g*t.count:][:t.count]
+		clear(sums)
 		if g > 0 {
 			sums = sums[:t.learned]
 		}

@@ -28,16 +28,23 @@ const (
 	slackPercent = 15 // of what was predicted
 )
 
-// TestMemory_PredictedIsEnoughAndNotMuchMore is the promise of the planner: no
-// invocation of a real worker takes more memory than was predicted for it, nor
-// much less.
-func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
+// buildWorker builds the worker as it is shipped.
+func buildWorker(t *testing.T) string {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "disdel-worker")
 	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "disdel/cmd/disdel-worker")
 	build.Env = append(build.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the worker: %v\n%s", err, out)
 	}
+	return program
+}
+
+// TestMemory_PredictedIsEnoughAndNotMuchMore is the promise of the planner: no
+// invocation of a real worker takes more memory than was predicted for it, nor
+// much less.
+func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
+	program := buildWorker(t)
 	for _, c := range []struct {
 		name, enforcement string
 		spec              job.Spec
@@ -52,6 +59,8 @@ func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
 		{"large batches", "", job.Spec{Replicas: 8, LocalBatch: 64, Epochs: 1}},
 		{"larger batches", process.Watched, job.Spec{Model: "mlp", Replicas: 3, LocalBatch: 256, Rounds: 1, Epochs: 2}},
 		{"one replica", "", job.Spec{Replicas: 1, Epochs: 1}},
+		{"four threads", "", job.Spec{Dataset: madeUp, Model: "cnn", Replicas: 1, Epochs: 1, Rounds: 2, Threads: 4}},
+		{"cnn-deep", "", job.Spec{Model: "cnn-deep", Replicas: 2, LocalBatch: 64, Epochs: 1, Rounds: 1}},
 		{"many replicas in one container", process.Watched, job.Spec{Replicas: 60, Containers: 1, LocalBatch: 8, Epochs: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -79,6 +88,30 @@ func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
 	}
 }
 
+// TestPieces_SameModel: a job that has memory for a piece of a step only makes the
+// model of one that has memory for the whole step, in the memory that it has.
+func TestPieces_SameModel(t *testing.T) {
+	program := buildWorker(t)
+	spec := job.Spec{Dataset: madeUp, Model: "cnn", Replicas: 1, LocalBatch: 1500, Epochs: 1}
+	whole := train(t, program, "", spec)
+	spec.Memory, spec.Threads = 32*job.MB, 1
+	pieces := train(t, program, "", spec)
+	if whole.Model.Digest != pieces.Model.Digest || whole.Model.Digest == "" {
+		t.Errorf("in pieces the model is %s, whole it is %s", pieces.Model.Digest, whole.Model.Digest)
+	}
+	peak := func(r job.Record) (peak job.Bytes) {
+		for _, a := range r.Actions {
+			if a.Role == job.RoleTrain {
+				peak = max(peak, a.Peak)
+			}
+		}
+		return peak
+	}
+	if whole, pieces := peak(whole), peak(pieces); whole < 50*job.MB || pieces > spec.Memory {
+		t.Errorf("training whole steps took %v, pieces %v; want pieces within %v and whole steps beyond", whole, pieces, spec.Memory)
+	}
+}
+
 // train runs a training job with everything real, on digits unless the spec says
 // otherwise.
 func train(t *testing.T, program, enforcement string, spec job.Spec) job.Record {
@@ -95,7 +128,7 @@ func train(t *testing.T, program, enforcement string, spec job.Spec) job.Record 
 	if err != nil {
 		t.Fatal(err)
 	}
-	platform, err := pool.Open(ctx, pool.Config{}, driver)
+	platform, err := pool.Open(ctx, pool.Config{MemoryMin: 16 * job.MB}, driver)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,11 +67,9 @@ func (w *Worker) probe(ctx context.Context, task job.Task) (result job.TaskResul
 	if err != nil {
 		return result, err
 	}
-	spec, err := probeModel()
-	if err != nil {
+	if p.Held, err = rehearsalBytes(); err != nil {
 		return result, err
 	}
-	p.Held = job.Bytes(averageBytes(nn.Adam(job.DefaultLearningRate), spec.ParamCount())).CeilTo(pageBytes)
 	p.Package = peak - p.Held
 	result.Probe = &p
 	return result, nil
@@ -87,6 +85,10 @@ const probeBatch = 8
 
 func probeModel() (nn.Spec, error) {
 	return nn.Named("cnn", nn.Shape{H: probeData.Height, W: probeData.Width, C: probeData.Channels}, probeData.Classes)
+}
+
+func probeProgram(spec nn.Spec) (*nn.Program, error) {
+	return nn.Compile(spec, nn.Config{Batch: probeBatch, Train: true, Optimizer: nn.Adam(job.DefaultLearningRate)})
 }
 
 func probeRecords(n int) (pixels []byte, labels []uint16) {
@@ -108,7 +110,7 @@ func (w *Worker) measureSteps(ctx context.Context) (flops float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	program, err := nn.Compile(spec, nn.Config{Batch: probeBatch, Train: true, Optimizer: nn.Adam(job.DefaultLearningRate)})
+	program, err := probeProgram(spec)
 	if err != nil {
 		return 0, err
 	}
@@ -171,6 +173,38 @@ func probeKey(id job.ID) string {
 	return job.Keys{Job: id}.Scratch() + "probe/" + strings.ToLower(rand.Text()) + "/"
 }
 
+// rehearsalPlan is that of the job which is rehearsed.
+func rehearsalPlan(kernels string) (job.Numerics, error) {
+	spec, err := probeModel()
+	return job.Numerics{
+		Version: job.NumericsVersion, KernelSet: kernels, Dataset: probeData, Model: spec.Canonical(),
+		Seed: job.DefaultSeed, Epochs: 1, Batch: probeBatch, LocalBatch: probeBatch, Replicas: 2,
+		StepsPerEpoch: 4, Steps: 4, RoundSteps: 2,
+		Local: job.Optimizer(nn.Adam(job.DefaultLearningRate)),
+		Outer: job.Nesterov{LearningRate: 0.7, Momentum: 0.9},
+	}, err
+}
+
+// rehearsalBytes is what the largest task of a rehearsal takes for its model and
+// its records: one that trains and averages.
+func rehearsalBytes() (job.Bytes, error) {
+	spec, err := probeModel()
+	if err != nil {
+		return 0, err
+	}
+	program, err := probeProgram(spec)
+	if err != nil {
+		return 0, err
+	}
+	n, err := rehearsalPlan("")
+	if err != nil {
+		return 0, err
+	}
+	t := training{plan: n, optimizer: nn.Optimizer(n.Local)}
+	model := max(program.Sizes().Total, int64(averageBytes(t.optimizer, spec.ParamCount())))
+	return job.Bytes(model + t.stream(0).Bytes()).CeilTo(pageBytes), nil
+}
+
 // rehearse carries out a whole job of two replicas and two rounds on made-up
 // data, and removes what it left in the store.
 func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
@@ -179,32 +213,26 @@ func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
 	w = &Worker{cfg: w.cfg, store: own}
 	const rehearsal = job.ID("rehearsal")
 	d := probeData
-	spec, err := probeModel()
+	n, err := rehearsalPlan(w.cfg.Kernels.Name)
 	if err != nil {
 		return err
-	}
-	adam := nn.Adam(job.DefaultLearningRate)
-	n := job.Numerics{
-		Version: job.NumericsVersion, KernelSet: w.cfg.Kernels.Name, Dataset: d, Model: spec.Canonical(),
-		Seed: job.DefaultSeed, Epochs: 1, Batch: probeBatch, LocalBatch: probeBatch, Replicas: 2,
-		StepsPerEpoch: 4, Steps: 4, RoundSteps: 2,
-		Local: job.Optimizer(adam),
-		Outer: job.Nesterov{LearningRate: 0.7, Momentum: 0.9},
 	}
 	digest, err := n.Digest()
 	if err != nil {
 		return err
 	}
 	keys := job.Keys{Job: rehearsal, Plan: digest}
+	defer func() {
+		err = errors.Join(err, own.SetStatus(context.WithoutCancel(ctx), keys.Progress(1), nil))
+	}()
 	if err := w.putProbeData(ctx, keys, n); err != nil {
 		return err
 	}
 	tasks := []job.Task{
 		{Role: job.RoleTrain, Replica: 0, From: 0, To: 2},
-		{Role: job.RoleTrain, Replica: 1, From: 0, To: 2},
-		{Role: job.RoleAverage, From: 0, To: 2},
+		// Through both rounds: the other replica has come, so this one averages.
+		{Role: job.RoleTrain, Replica: 1, From: 0, To: 4, Meet: true, Budget: time.Minute},
 		{Role: job.RoleTrain, Replica: 0, From: 2, To: 4},
-		{Role: job.RoleTrain, Replica: 1, From: 2, To: 4},
 		{Role: job.RoleAverage, From: 2, To: 4},
 		{Role: job.RoleInfer, Model: keys.Final(), ShardTo: 1, Batch: probeBatch},
 		{Role: job.RoleEvaluate, Pieces: 1},
