@@ -148,7 +148,7 @@ func (a *app) benchTrain(ctx context.Context, all []bench.Configuration, seeds i
 	if asJSON {
 		err = errors.Join(err, report.JSON(a.stdout, map[string]any{"machine": machine, "rows": rows}))
 	} else {
-		err = errors.Join(err, report.Bench(a.stdout, machine, rows))
+		err = errors.Join(err, report.Bench(a.page(), machine, rows))
 	}
 	if err == nil && failed > 0 {
 		return fmt.Errorf("%d of %d runs failed", failed, total)

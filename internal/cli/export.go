@@ -26,6 +26,7 @@ for disdel itself: x_train and x_test as uint8 (records, rows, columns, channels
 y_train and y_test as int64. A file that is there is replaced.`,
 		Example: `  disdel datasets export digits digits.npz
   disdel predict digits digits.npz`,
+		ValidArgsFunction: completeDataset,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return fmt.Errorf("%s: want a data set and a file, %d arguments are given; there is: %s",

@@ -45,7 +45,7 @@ func (a *app) modelsCommand() *cobra.Command {
 				fmt.Fprintf(a.stderr, "disdel: no models in %s yet; run: %s\n", s.URL(), o.next("train digits"))
 				return nil
 			}
-			return report.Models(a.stdout, rows)
+			return report.Models(a.page(), rows)
 		},
 	}
 	o.storeFlag(cmd)
@@ -57,7 +57,7 @@ func (a *app) modelsCommand() *cobra.Command {
 func (a *app) jobsCommand() *cobra.Command {
 	o := &options{}
 	cmd := &cobra.Command{
-		Use:   "jobs [JOB]",
+		Use: "jobs [JOB]", ValidArgsFunction: a.completeJob(o),
 		Short: "List the jobs in the store, newest first, or show one",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -82,7 +82,7 @@ func (a *app) jobsCommand() *cobra.Command {
 			if id != "" {
 				state, err := control.Load(ctx, s, id)
 				if err != nil {
-					return err
+					return o.hint(err)
 				}
 				return a.print(o, state.Record())
 			}
@@ -91,11 +91,14 @@ func (a *app) jobsCommand() *cobra.Command {
 			case err != nil:
 				return err
 			case o.json:
+				for i := range rows {
+					rows[i] = o.priced(rows[i])
+				}
 				err = report.JSON(a.stdout, map[string]any{"jobs": rows})
 			case len(rows) == 0:
 				fmt.Fprintf(a.stderr, "disdel: no jobs in %s yet; run: %s\n", s.URL(), o.next("train digits"))
 			default:
-				err = report.Jobs(a.stdout, rows)
+				err = report.Jobs(a.page(), rows)
 			}
 			if broken > 0 {
 				err = errors.Join(err, fmt.Errorf("%d of %d jobs cannot be read", broken, len(rows)))
@@ -104,6 +107,7 @@ func (a *app) jobsCommand() *cobra.Command {
 		},
 	}
 	o.storeFlag(cmd)
+	o.priceFlag(cmd)
 	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object instead of text")
 	return cmd
 }
@@ -161,7 +165,7 @@ func (a *app) datasetsCommand() *cobra.Command {
 			if o.json {
 				return report.JSON(a.stdout, map[string]any{"datasets": rows})
 			}
-			return report.Datasets(a.stdout, rows)
+			return report.Datasets(a.page(), rows)
 		},
 	}
 	o.dataDirFlag(cmd)

@@ -3,12 +3,16 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"disdel/internal/control"
 	"disdel/internal/data/format"
 	"disdel/internal/job"
+	"disdel/internal/nn"
 	"disdel/internal/platform/pool"
 	"disdel/internal/store/redis"
 )
@@ -31,6 +35,10 @@ type options struct {
 	offline     bool
 	shape       *format.Shape
 	json, quiet bool
+	// jobFile names a file with a spec; "" is none.
+	jobFile string
+	// price is the money for one GB-second; 0 is not known.
+	price float64
 }
 
 // next is a command that is to be given next, with the store of this one. Who and
@@ -50,6 +58,40 @@ func (o *options) next(command string) string {
 	return line + " --store " + shellWord(shown)
 }
 
+// hint adds to an error what to do next.
+func (o *options) hint(err error) error {
+	if errors.Is(err, control.ErrNoJob) {
+		return fmt.Errorf("%w; see: %s", err, o.next("jobs"))
+	}
+	return err
+}
+
+// modelHint adds to an error about the model of an inference job what to do next.
+func (o *options) modelHint(spec job.Spec, err error) error {
+	switch {
+	case !errors.Is(err, control.ErrNoModel):
+		return err
+	case spec.Model == "":
+		return fmt.Errorf("%w; run: %s", err, o.next("train "+shellWord(o.spec.Dataset)))
+	case strings.Trim(spec.Model, "0123456789abcdef") != "":
+		return fmt.Errorf("%w; --model of infer wants the digest of a stored model or the start of it, see: %s", err, o.next("models"))
+	}
+	return fmt.Errorf("%w; see: %s", err, o.next("models"))
+}
+
+// priced is a record with its cost, if the user says what a GB-second costs.
+func (o *options) priced(r job.Record) job.Record {
+	if o.price > 0 {
+		cost := o.price * r.Metrics.GBSeconds
+		r.Metrics.Cost = &cost
+	}
+	return r
+}
+
+func (o *options) priceFlag(cmd *cobra.Command) {
+	cmd.Flags().Var(priceValue{&o.price}, "price", "money for one GB-second, GB of 2^30 bytes; the result then has a cost")
+}
+
 // shellWord writes text as one word of a shell's command line.
 func shellWord(text string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
@@ -62,7 +104,7 @@ func shellWord(text string) string {
 func (o *options) trainFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	o.spec.Kind, o.spec.Model = job.Train, job.DefaultModel
-	o.spec.Epochs, o.spec.Batch = job.DefaultEpochs, job.DefaultBatch
+	o.spec.Epochs, o.spec.Batch, o.spec.Sync = job.DefaultEpochs, job.DefaultBatch, job.SyncRounds
 	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "what to train: cnn (the thesis's), cnn-deep, mlp, or a model file of your own, FILE.json")
 	f.Var(countValue{&o.spec.Epochs}, "epochs", "passes over the training part")
 	f.Var(countValue{&o.spec.Batch}, "batch", "batch size of a sequential run, in records")
@@ -74,6 +116,9 @@ func (o *options) trainFlags(cmd *cobra.Command) {
 	f.StringVar((*string)(&o.spec.Estimator), "estimator", string(job.Exact), "how the memory of training is estimated: exact, or thesis for the thesis's own formula")
 	f.Var(countValue{&o.spec.Replicas}, "workers", "number of replicas that learn at once (default: planned)")
 	f.Var(countValue{&o.spec.LocalBatch}, "local-batch", "batch size of one replica (default: planned)")
+	f.Var(syncValue{&o.spec.Sync}, "sync", "what workers exchange: weights every round (rounds), or gradients every step, which is sequential training, divided (step)")
+	complete(cmd, "model", completeModel)
+	complete(cmd, "optimizer", words(nn.Optimizers()...))
 	f.Var(countValue{&o.spec.Rounds}, "rounds", "how often weights are averaged; 1 is the thesis (default: planned)")
 }
 
@@ -117,6 +162,7 @@ func (o *options) platformKindFlags(cmd *cobra.Command) {
 
 func (o *options) enforcementFlag(cmd *cobra.Command) {
 	cmd.Flags().Var(enforcementValue{&o.enforcement}, "enforcement", "who enforces memory limits: cgroup-v2, cgroup-v1, systemd-scope or watched (default: the first that works)")
+	complete(cmd, "enforcement", words(enforcements()...))
 }
 
 func (o *options) storeFlag(cmd *cobra.Command) {

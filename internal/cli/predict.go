@@ -51,10 +51,11 @@ keep the others from being looked at; the exit code is then 1.`,
 		Example: `  disdel predict digits scan.png
   disdel predict 3f2a9c *.png --top 3
   disdel predict model.safetensors images.npz --json`,
+		ValidArgsFunction: a.completeStored(o),
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch len(args) {
 			case 0:
-				return fmt.Errorf("%s: want a model and files with images, none is given; see: disdel models", commandName(cmd))
+				return fmt.Errorf("%s: want a model and files with images, none is given; see: %s", commandName(cmd), o.next("models"))
 			case 1:
 				return fmt.Errorf("%s: want files with images after the model %q, none is given", commandName(cmd), args[0])
 			}

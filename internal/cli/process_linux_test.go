@@ -132,6 +132,11 @@ func TestInterrupted(t *testing.T) {
 		if status := field[string](t, record, "status"); status != "cancelled" {
 			t.Errorf("%v: the record says %s", signal, status)
 		}
+		for _, name := range []string{"accuracy", "loss", "records", "confusion"} {
+			if record[name] != nil {
+				t.Errorf("%v: the record has %s, which nobody measured: %v", signal, name, record[name])
+			}
+		}
 		nothingLeft(t, r.cmd.Process.Pid)
 		if left := d.scratch(); len(left) > 0 {
 			t.Errorf("%v: left %v in the store", signal, left)

@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -64,6 +65,9 @@ func (p *progress) show(s control.State) {
 		return // nothing is being measured, and perhaps nothing will be
 	}
 	line := describe(now)
+	if left, ok := s.Left(time.Now()); ok && now.Phase == "train" {
+		line += ", about " + about(left) + " left"
+	}
 	if now.Phase == "done" && s.Finished.Status != job.Succeeded {
 		line = string(s.Finished.Status)
 	}
@@ -86,11 +90,23 @@ func (p *progress) showBar(now control.Progress, line string) {
 	}
 	if p.bar == nil {
 		p.bar = progressbar.NewOptions(now.Total, progressbar.OptionSetWriter(p.w), progressbar.OptionSetWidth(30),
-			progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish(),
+			progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(false), progressbar.OptionClearOnFinish(),
 			progressbar.OptionThrottle(50*time.Millisecond))
 	}
 	p.bar.Describe(line)
 	_ = p.bar.Set(now.Done)
+}
+
+// about writes a time as people say one.
+func about(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return max(time.Second, d.Round(time.Second)).String()
+	case d < 10*time.Minute:
+		return d.Round(5 * time.Second).String()
+	default:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	}
 }
 
 func describe(now control.Progress) string {

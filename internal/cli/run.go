@@ -61,6 +61,7 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 		config: control.Config{
 			Platform: p.Platform, Store: s, Init: init, Probes: p.probes,
 			Observe: progress.show, ControllerPeak: ownPeak,
+			Export: exporter(s),
 		},
 		close: closeAll,
 	}, nil
@@ -83,6 +84,9 @@ func (a *app) ask(ctx context.Context, o *options) (q question, err error) {
 		q.spec.ModelSpec = nil
 	}
 	if err := q.spec.Validate(); err != nil {
+		return q, err
+	}
+	if err := checkOutput(&q.spec); err != nil {
 		return q, err
 	}
 	own, err := ownModelOf(q.spec)
@@ -110,7 +114,7 @@ func (a *app) ask(ctx context.Context, o *options) (q question, err error) {
 
 // prepare chooses the model and stages the data, which makes a job of a
 // question.
-func (a *app) prepare(ctx context.Context, s store.Store, q question) (control.Created, error) {
+func (a *app) prepare(ctx context.Context, o *options, s store.Store, q question) (control.Created, error) {
 	id, err := job.NewID(time.Now(), rand.Reader)
 	if err != nil {
 		return control.Created{}, err
@@ -119,7 +123,7 @@ func (a *app) prepare(ctx context.Context, s store.Store, q question) (control.C
 	if q.spec.Kind == job.Infer {
 		m, err := control.FindModel(ctx, s, q.spec.Dataset, q.spec.Model, a.warn)
 		if err != nil {
-			return created, err
+			return created, o.modelHint(q.spec, err)
 		}
 		created.Model = &m
 	}
@@ -139,7 +143,7 @@ func (a *app) runJob(ctx context.Context, o *options) (record job.Record, d job.
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
 	// The set is not looked at again, so its memory is free while the job runs.
-	created, err := a.prepare(ctx, e.store, asked)
+	created, err := a.prepare(ctx, o, e.store, asked)
 	if err == nil {
 		record, err = control.Run(ctx, e.config, created)
 	}
@@ -149,6 +153,9 @@ func (a *app) runJob(ctx context.Context, o *options) (record job.Record, d job.
 // conclude prints how a job ended, and returns the error that says it failed.
 func (a *app) conclude(ctx context.Context, o *options, record job.Record, err error) error {
 	if err != nil {
+		if record.Job != "" && record.Status == job.Running && !errors.Is(err, control.ErrTaken) {
+			err = fmt.Errorf("%w; the job can be gone on with: %s", err, o.next("resume "+string(record.Job)))
+		}
 		return a.refused(ctx, o, record, err)
 	}
 	if err := a.print(o, record); err != nil {
@@ -166,10 +173,11 @@ func (a *app) conclude(ctx context.Context, o *options, record job.Record, err e
 }
 
 func (a *app) print(o *options, record job.Record) error {
+	record = o.priced(record)
 	if o.json {
 		return report.JSON(a.stdout, record)
 	}
-	return report.Job(a.stdout, record)
+	return report.Job(a.page(), record)
 }
 
 // refused prints the record of a job that could not be run, for programs, and
@@ -196,7 +204,7 @@ func (a *app) refused(ctx context.Context, o *options, record job.Record, cause 
 			record.Status = job.Cancelled
 		}
 	}
-	return errors.Join(cause, report.JSON(a.stdout, record))
+	return errors.Join(cause, report.JSON(a.stdout, o.priced(record)))
 }
 
 // clearScratch deletes what workers left in the store for a job that has no

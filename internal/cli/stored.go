@@ -155,6 +155,7 @@ data set, which stands for the newest model that was trained on it. A file that 
 there is replaced.`,
 		Example: `  disdel models export digits digits.safetensors
   python3 examples/pytorch_eval.py digits.safetensors digits.npz`,
+		ValidArgsFunction: a.completeStored(o),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return fmt.Errorf("%s: want a model and a file, %d arguments are given; see: %s", commandName(cmd), len(args), o.next("models"))

@@ -31,6 +31,7 @@ the sequential batch, so --workers, --local-batch and --rounds do not go with th
 		Example: `  disdel train digits
   disdel train digits --model mlp --epochs 10 --json
   disdel train digits --model examples/model.json
+  disdel train --job examples/job.json --seed 2
   disdel train mnist --data-dir ~/data
   disdel train ./leaves                     # leaves/oak/1.png, leaves/elm/1.png, ...
   disdel train digits --workers 8 --containers 2
@@ -38,18 +39,21 @@ the sequential batch, so --workers, --local-batch and --rounds do not go with th
   disdel train digits --strategy single     # the same on one machine
   disdel train digits --strategy brute-force
   disdel train mnist --minimize memory`,
-		Args: oneDataset,
+		Args: o.datasetOrJob, ValidArgsFunction: completeDataset,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.spec.Dataset = args[0]
-			o.spec = o.spec.WithDefaults()
+			if err := o.readJob(cmd, args); err != nil {
+				return err
+			}
 			_, _, err := a.runJob(cmd.Context(), o)
 			return err
 		},
 	}
 	o.trainFlags(cmd)
+	o.jobFlag(cmd)
 	o.dataFlags(cmd)
 	o.platformFlags(cmd)
 	o.storeFlag(cmd)
 	o.outputFlags(cmd)
+	o.priceFlag(cmd)
 	return cmd
 }

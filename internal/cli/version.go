@@ -4,6 +4,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -12,6 +13,10 @@ import (
 	"disdel/internal/report"
 	"disdel/internal/worker"
 )
+
+func versionLine() string {
+	return fmt.Sprintf("disdel %s %s %s/%s kernels %s\n", worker.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH, kernel.Best().Name)
+}
 
 func (a *app) versionCommand() *cobra.Command {
 	var asJSON bool
@@ -26,7 +31,7 @@ func (a *app) versionCommand() *cobra.Command {
 					"version": version, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH, "kernel_set": kernels,
 				})
 			}
-			_, err := fmt.Fprintf(a.stdout, "disdel %s %s %s/%s kernels %s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH, kernels)
+			_, err := io.WriteString(a.stdout, versionLine())
 			return err
 		},
 	}

@@ -58,6 +58,8 @@ type (
 	invoke struct{ invoked Invoked }
 	// publish copies the model and enters it in the store's list.
 	publish struct{}
+	// export has the predictions written to the user's file.
+	export struct{}
 	// wait says when to decide again at the latest, if nothing happens before.
 	wait struct{ until time.Time }
 )
@@ -67,6 +69,7 @@ func (adopt) isAction()   {}
 func (deploy) isAction()  {}
 func (invoke) isAction()  {}
 func (publish) isAction() {}
+func (export) isAction()  {}
 func (wait) isAction()    {}
 
 func fail(format string, args ...any) []action {
@@ -244,6 +247,7 @@ func pending(s State) []job.Task {
 		if !done {
 			tasks = append(tasks, job.Task{
 				Role: job.RoleInfer, Job: id, Model: s.modelKey(), Dataset: &d, Batch: s.Resources.InferBatch, Piece: piece,
+				Predict:   s.Created.Spec.Output != "",
 				ShardFrom: shards * piece / len(s.Pieces), ShardTo: shards * (piece + 1) / len(s.Pieces),
 			})
 		}
@@ -353,6 +357,9 @@ func conclude(s State) []action {
 	}
 	if s.Created.Spec.Kind == job.Train && !s.Created.PlanOnly && !s.Published {
 		return []action{publish{}}
+	}
+	if s.Created.Spec.Output != "" && !s.Exported {
+		return []action{export{}}
 	}
 	return []action{note{Event{Finished: &Finished{Status: job.Succeeded}}}}
 }

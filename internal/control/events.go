@@ -24,6 +24,7 @@ type Event struct {
 	Invoked   *Invoked   `json:"invoked,omitempty"`
 	Ended     *Ended     `json:"ended,omitempty"`
 	Published *Published `json:"published,omitempty"`
+	Exported  *Exported  `json:"exported,omitempty"`
 	Resumed   *Resumed   `json:"resumed,omitempty"`
 	Finished  *Finished  `json:"finished,omitempty"`
 }
@@ -95,6 +96,9 @@ type Ended struct {
 type Published struct {
 	Digest string `json:"digest"`
 }
+
+// Exported says that the predictions are in the user's file.
+type Exported struct{}
 
 // Resumed says that another controller took over: attempts in flight are lost.
 type Resumed struct{}

@@ -42,8 +42,17 @@ type State struct {
 	Evaluation *job.TaskResult
 	Digest     string // of the trained model, from the last average
 	Published  bool
+	Exported   bool
 
 	Finished *Finished
+
+	// stepTime is what steps training steps took, over all invocations. paceAt is
+	// when this controller first had something trained, paceFrom how many steps the
+	// replicas together had taken then.
+	stepTime time.Duration
+	steps    int
+	paceAt   time.Time
+	paceFrom int
 
 	// Live is what the replicas last said of themselves; no events make it.
 	Live []job.ReplicaProgress
@@ -156,6 +165,9 @@ func fold(s State, e Event) (State, error) {
 		s.Attempts = append(s.Attempts, Attempt{Invoked: *e.Invoked, Controller: s.Controllers, At: e.At})
 		s.Running++
 		s.unit(unitOf(e.Invoked.Task)).running = true
+		if e.Invoked.Task.Role == job.RoleTrain && s.paceAt.IsZero() {
+			s.paceAt, s.paceFrom = e.At, s.stepsDone()
+		}
 	case e.Ended != nil:
 		if e.Ended.Attempt < 0 || e.Ended.Attempt >= len(s.Attempts) || s.Attempts[e.Ended.Attempt].Ended != nil {
 			return s, fmt.Errorf("attempt %d ended, which was not running", e.Ended.Attempt)
@@ -168,6 +180,8 @@ func fold(s State, e Event) (State, error) {
 		s = ended(s, *e.Ended, e.At)
 	case e.Published != nil:
 		s.Published = true
+	case e.Exported != nil:
+		s.Exported = true
 	case e.Resumed != nil:
 		for i := range s.Attempts {
 			if attempt := &s.Attempts[i]; attempt.Ended == nil {
@@ -182,6 +196,7 @@ func fold(s State, e Event) (State, error) {
 			p.failures, p.throttled, p.suspects = 0, 0, 0
 		}
 		s.Controllers++
+		s.paceAt = time.Time{}
 		// The platform has forgotten the actions of a controller that is gone.
 		s.Deployed = map[string]time.Duration{}
 	case e.Finished != nil:
@@ -267,6 +282,10 @@ func succeeded(s State, t job.Task, r job.TaskResult) State {
 				s.Obsolete = append(s.Obsolete, s.keys().Replica(t.Replica, t.From))
 			}
 			s.Reached[t.Replica] = r.Step
+		}
+		if r.Steps > 0 && r.StepTime > 0 {
+			s.steps += r.Steps
+			s.stepTime += r.StepTime
 		}
 		s = averaged(s, r.Round, r.Digest)
 	case job.RoleAverage:

@@ -87,9 +87,9 @@ func FindModel(ctx context.Context, s store.Store, dataset, prefix string, warn 
 	}
 	switch {
 	case len(found) == 0 && prefix == "":
-		return Model{}, fmt.Errorf("%w: none is trained on %s in %s; run: disdel train %s", ErrNoModel, dataset, s.URL(), dataset)
+		return Model{}, fmt.Errorf("%w: none is trained on %s in %s", ErrNoModel, dataset, s.URL())
 	case len(found) == 0:
-		return Model{}, fmt.Errorf("%w: none on %s starts with %q in %s; see: disdel models", ErrNoModel, dataset, prefix, s.URL())
+		return Model{}, fmt.Errorf("%w: none on %s starts with %q in %s", ErrNoModel, dataset, prefix, s.URL())
 	case len(found) > 1 && prefix != "":
 		return Model{}, fmt.Errorf("%w: %d models on %s start with %q; give more of the digest", ErrNoModel, len(found), dataset, prefix)
 	}

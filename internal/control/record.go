@@ -3,8 +3,11 @@
 package control
 
 import (
+	"time"
+
 	"disdel/internal/job"
 	"disdel/internal/nn"
+	"disdel/internal/plan"
 	"disdel/internal/platform"
 )
 
@@ -29,6 +32,7 @@ func (s State) Record() job.Record {
 	}
 	if n := s.Numerics; n != nil {
 		r.LocalBatch, r.Replicas, r.Rounds, r.KernelSet = n.LocalBatch, n.Replicas, n.Rounds(), n.KernelSet
+		r.Sync = n.Sync
 		if spec, err := nn.ParseSpec(n.Model); err == nil {
 			r.Model.Parameters = spec.ParamCount()
 		}
@@ -149,13 +153,12 @@ func (s State) Progress() Progress {
 	if s.Numerics != nil {
 		p.Round, p.Rounds = s.Round, s.Numerics.Rounds()
 		p.Total = s.Numerics.Steps * s.Numerics.Replicas
-		for replica, reached := range s.Reached {
+		p.Done = s.stepsDone()
+		for replica := range s.Reached {
 			if replica < len(s.Live) {
-				reached = max(reached, s.Live[replica].Step)
 				p.Loss = s.Live[replica].Loss
-				p.Round = max(p.Round, (reached-1)/s.Numerics.RoundSteps)
+				p.Round = max(p.Round, (s.reached(replica)-1)/s.Numerics.RoundSteps)
 			}
-			p.Done += reached
 		}
 	} else {
 		p.Total = len(s.Pieces)
@@ -172,4 +175,52 @@ func (s State) Progress() Progress {
 		}
 	}
 	return p
+}
+
+// reached is the step that a replica has taken, as far as anybody knows.
+func (s State) reached(replica int) int {
+	if replica < len(s.Live) {
+		return max(s.Reached[replica], s.Live[replica].Step)
+	}
+	return s.Reached[replica]
+}
+
+// stepsDone sums up what the replicas have taken.
+func (s State) stepsDone() (steps int) {
+	for replica := range s.Reached {
+		steps += s.reached(replica)
+	}
+	return steps
+}
+
+// paceTime is how long a job must have trained before its pace says more than
+// the plan.
+const paceTime = 2 * time.Second
+
+// Left predicts how long the job still takes: the plan's figure, with the time
+// that steps were measured to take, and stretched as the training so far was. ok
+// is false where nothing is known, which is before and after training.
+func (s State) Left(now time.Time) (left time.Duration, ok bool) {
+	if s.Finished != nil || s.Resources == nil || s.trained() {
+		return 0, false
+	}
+	n, r := *s.Numerics, *s.Resources
+	stepTime, steps := s.stepTime, s.steps
+	for _, live := range s.Live {
+		if live.Steps > 0 && live.StepTime > 0 {
+			stepTime += live.StepTime
+			steps += live.Steps
+		}
+	}
+	if steps > 0 {
+		stepTime /= time.Duration(steps)
+	}
+	done := s.stepsDone()
+	each := func(total int) float64 { return float64(total) / float64(n.Replicas) }
+	left = plan.TrainingTime(r, n, each(n.Steps*n.Replicas-done), stepTime)
+	expected := plan.TrainingTime(r, n, each(done-s.paceFrom), stepTime)
+	if took := now.Sub(s.paceAt); !s.paceAt.IsZero() && took >= paceTime && expected > 0 {
+		left = time.Duration(float64(left) * (float64(took) / float64(expected)))
+	}
+	return left + plan.EvaluationTime(r, n), true
 }

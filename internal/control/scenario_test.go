@@ -127,6 +127,7 @@ func scriptJob(options map[string]string) (c Created, err error) {
 		c.Spec.Replicas, c.Spec.LocalBatch, c.Spec.Rounds = 0, 0, 0
 	}
 	if c.Spec.Kind == job.Infer {
+		c.Spec.Output = options["output"]
 		c.Model = &Model{Digest: "abc", Spec: []byte(`{"name":"cnn","input":{"h":8,"w":8,"c":1},"classes":2,"layers":[{"kind":"flatten"},{"kind":"dense","units":2}]}`)}
 	}
 	return c, err
@@ -186,6 +187,8 @@ func (s *script) apply(a action) {
 		s.fold(Event{Deployed: &Deployed{Action: a.name, Timeout: a.timeout}})
 	case invoke:
 		s.fold(Event{Invoked: &a.invoked})
+	case export:
+		s.fold(Event{Exported: &Exported{}})
 	case publish:
 		s.fold(Event{Published: &Published{Digest: s.state.Digest}})
 	case wait:
@@ -231,10 +234,15 @@ func describe(a action) string {
 			}
 		case job.RoleInfer:
 			text += fmt.Sprintf(", shards %d to %d", t.ShardFrom, t.ShardTo)
+			if t.Predict {
+				text += ", predictions kept"
+			}
 		case job.RoleEvaluate:
 			text += fmt.Sprintf(", %d pieces", t.Pieces)
 		}
 		return text
+	case export:
+		return "export"
 	case publish:
 		return "publish"
 	case wait:

@@ -54,8 +54,10 @@ func TestID_Validate(t *testing.T) {
 
 func TestSpec_WithDefaults(t *testing.T) {
 	got := job.Spec{Kind: job.Train, Dataset: "mnist"}.WithDefaults()
-	want := job.Spec{Kind: job.Train, Dataset: "mnist", Model: "cnn", Epochs: 5, Batch: 64, Optimizer: "adam", LearningRate: 1e-3,
-		Strategy: job.Distributed, Estimator: job.Exact, Minimize: job.LeastTime}
+	want := job.Spec{
+		Kind: job.Train, Dataset: "mnist", Model: "cnn", Epochs: 5, Batch: 64, Optimizer: "adam", LearningRate: 1e-3,
+		Strategy: job.Distributed, Estimator: job.Exact, Minimize: job.LeastTime,
+	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("training: %+v, want %+v", got, want)
 	}

@@ -80,6 +80,12 @@ func (k Keys) Fence(controller int) string {
 	return fmt.Sprintf("jobs/%s/fence/%06d", k.Job, controller)
 }
 
+// Predictions is what inference over one piece of the test part predicted, in the
+// form of [AppendPrediction].
+func (k Keys) Predictions(piece int) string {
+	return fmt.Sprintf("jobs/%s/predictions/%06d", k.Job, piece)
+}
+
 // LogPrefix starts the names of all job logs.
 const LogPrefix = "jobs/"
 

@@ -51,6 +51,11 @@ type Resources struct {
 	// is "" where nothing is expected.
 	AccuracyCost float64 `json:"expected_accuracy_cost"`
 	AccuracyNote string  `json:"accuracy_note,omitempty"`
+	// In training a step of all replicas takes Waves times StepSeconds, and each
+	// round RoundSeconds beside its steps.
+	StepSeconds  float64 `json:"step_seconds,omitempty"`
+	RoundSeconds float64 `json:"round_seconds,omitempty"`
+	Waves        float64 `json:"waves,omitempty"`
 	// Explanation says in sentences which limit decided what.
 	Explanation []string `json:"explanation"`
 }

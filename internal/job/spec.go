@@ -28,6 +28,19 @@ const (
 	Infer Kind = "infer"
 )
 
+// Sync says what replicas exchange, and when.
+type Sync string
+
+// The ways to keep replicas together.
+const (
+	// SyncRounds: replicas take steps of their own and average their weights.
+	SyncRounds Sync = "rounds"
+	// SyncStep: replicas average the gradients of every step, each over its part
+	// of the batch, which is sequential training, divided (the mirrored strategy
+	// of the thesis's section 3.2.1).
+	SyncStep Sync = "step"
+)
+
 // Defaults of a training job: those of the thesis (section 6).
 const (
 	DefaultEpochs       = 5
@@ -78,7 +91,7 @@ type Spec struct {
 	// LearningRate of the local optimizer. Default: 0.001, for "sgd" 0.01.
 	LearningRate float64 `json:"learning_rate,omitempty"`
 	// Seed of weights and shuffles. Any value is a seed, 0 too.
-	Seed uint64 `json:"seed,omitempty"`
+	Seed uint64 `json:"seed"`
 	// Replicas is the number of logical learners. Planned.
 	Replicas int `json:"replicas,omitempty"`
 	// LocalBatch is the batch size of one replica, in records. Planned.
@@ -86,6 +99,9 @@ type Spec struct {
 	// Rounds is how often the replicas' weights are averaged; 1 is the thesis.
 	// Planned.
 	Rounds int `json:"rounds,omitempty"`
+	// Sync is how replicas are kept together; "" is SyncRounds. With SyncStep the
+	// batch decides LocalBatch and Rounds.
+	Sync Sync `json:"sync,omitempty"`
 
 	// Strategy is how the work is divided. Default: distributed.
 	Strategy Strategy `json:"strategy,omitempty"`
@@ -93,6 +109,11 @@ type Spec struct {
 	Estimator Estimator `json:"estimator,omitempty"`
 	// Minimize is what the scheduler makes small. Default: time.
 	Minimize Objective `json:"minimize,omitempty"`
+
+	// Output is the absolute path of a CSV file for the prediction of each test
+	// record, on the controller's machine; "" wants none. Inference only.
+	Output string `json:"output,omitempty"`
+
 	// Containers is the most containers at once. Planned.
 	Containers int `json:"containers,omitempty"`
 	// Threads is how many threads each container computes with. Planned.
@@ -152,8 +173,15 @@ func (s Spec) Validate() error {
 		check(s.LocalBatch >= 0 && s.LocalBatch <= MaxBatch, "local batch %d: want 1 to %d", s.LocalBatch, MaxBatch)
 		s.checkStrategy(check)
 		check(s.Rounds >= 0 && s.Rounds <= MaxRounds, "rounds %d: want 1 to %d", s.Rounds, MaxRounds)
+		check(s.Sync == "" || s.Sync == SyncRounds || s.Sync == SyncStep, "sync %.40q: want %s, %s", s.Sync, SyncRounds, SyncStep)
+		if s.Sync == SyncStep {
+			check(s.Rounds == 0, "rounds %d with sync %s: every step is a round; leave --rounds out", s.Rounds, SyncStep)
+			check(s.LocalBatch == 0, "local batch %d with sync %s: the batch is divided among the workers; leave --local-batch out", s.LocalBatch, SyncStep)
+			check(s.Replicas <= s.Batch, "workers %d with sync %s: a batch of %d cannot be divided among more than that many", s.Replicas, SyncStep, s.Batch)
+		}
 	}
 	check(s.Kind == Train || s.ModelSpec == nil, "model spec: only training has one")
+	check(s.Kind == Infer || s.Output == "", "output: only inference has one")
 	check(s.Containers >= 0 && s.Containers <= MaxReplicas, "containers %d: want 1 to %d", s.Containers, MaxReplicas)
 	check(s.Threads >= 0 && s.Threads <= MaxThreads, "threads %d: want 1 to %d", s.Threads, MaxThreads)
 	check(s.Memory >= 0, "memory %d: want more than 0", int64(s.Memory))

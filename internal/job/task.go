@@ -64,8 +64,9 @@ type Task struct {
 	ShardFrom int `json:"shard_from,omitempty"`
 	ShardTo   int `json:"shard_to,omitempty"`
 	Pieces    int `json:"pieces,omitempty"`
-	// Batch is the batch size of infer.
-	Batch int `json:"batch,omitempty"`
+	// Batch is the batch size of infer. Predict has it store every prediction.
+	Batch   int  `json:"batch,omitempty"`
+	Predict bool `json:"predict,omitempty"`
 
 	// Fence is the store key of a status that ends the task as soon as it is there;
 	// "" where the platform can end it.
@@ -97,8 +98,10 @@ type TaskResult struct {
 	Digest string `json:"digest,omitempty"`
 	// Confusion counts records by true class and predicted class (evaluate).
 	Confusion [][]int `json:"confusion,omitempty"`
-	// StepTime is the time of training steps alone, without loading and storing.
+	// StepTime is the time of training steps alone, without loading and storing;
+	// Steps is their number.
 	StepTime time.Duration `json:"step_time_ns,omitempty"`
+	Steps    int           `json:"steps,omitempty"`
 
 	Probe *Probe `json:"probe,omitempty"`
 }
@@ -144,6 +147,8 @@ type Probe struct {
 	FLOPS float64 `json:"flops"`
 	// StoreRate is in bytes a second, for one put and get.
 	StoreRate float64 `json:"store_rate"`
+	// StoreSeconds is the time of one operation on a small object.
+	StoreSeconds float64 `json:"store_seconds"`
 }
 
 // ReplicaProgress is what a training worker says of itself now and then, through
@@ -151,4 +156,7 @@ type Probe struct {
 type ReplicaProgress struct {
 	Step int     `json:"step"`
 	Loss float64 `json:"loss"`
+	// StepTime and Steps are those of its invocation so far.
+	StepTime time.Duration `json:"step_time_ns"`
+	Steps    int           `json:"steps"`
 }

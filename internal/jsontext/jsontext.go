@@ -40,7 +40,7 @@ func errorAt(text []byte, offset int64, format string, args ...any) error {
 // anything after the value. Errors start with the place and wrap ErrText; what v
 // then points to is of no use.
 func Decode(text []byte, v any) error {
-	w := walker{text: text, decoder: json.NewDecoder(bytes.NewReader(text))}
+	w := newWalker(text)
 	if err := w.value(reflect.TypeOf(v)); err != nil {
 		return err
 	}
@@ -58,14 +58,14 @@ func Decode(text []byte, v any) error {
 		if kind.Field != "" {
 			what = kind.Field
 		}
-		return errorAt(text, startBefore(text, kind.Offset), "%s is %s, want %s", what, kind.Value, typeName(kind.Type))
+		return errorAt(text, startBefore(text, kind.Offset), "%s is %s, want %s", what, kind.Value, TypeName(kind.Type))
 	default:
 		return errorAt(text, 0, "%w", err)
 	}
 }
 
-// typeName is what people call values of a type.
-func typeName(t reflect.Type) string {
+// TypeName is what people call values of a type.
+func TypeName(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Bool:
 		return "true or false"
@@ -84,10 +84,32 @@ func typeName(t reflect.Type) string {
 	}
 }
 
+// Fields returns where the fields of the outermost object start, up to an error.
+func Fields(text []byte) map[string]int64 {
+	starts := map[string]int64{}
+	w := newWalker(text)
+	if token, _, err := w.next(); err != nil || token != json.Delim('{') {
+		return starts
+	}
+	for w.decoder.More() {
+		token, start, err := w.next()
+		if err != nil {
+			break
+		}
+		if name, ok := token.(string); ok {
+			starts[name] = start
+		}
+		if w.value(nil) != nil {
+			break
+		}
+	}
+	return starts
+}
+
 // Elements returns where the elements of the list under a key of the outermost
 // object start, nil where there is no such list.
 func Elements(text []byte, key string) []int64 {
-	w := walker{text: text, decoder: json.NewDecoder(bytes.NewReader(text))}
+	w := newWalker(text)
 	if token, _, err := w.next(); err != nil || token != json.Delim('{') {
 		return nil
 	}
@@ -120,7 +142,7 @@ func Elements(text []byte, key string) []int64 {
 
 // startBefore is where the last token starts that does so before end.
 func startBefore(text []byte, end int64) (start int64) {
-	w := walker{text: text, decoder: json.NewDecoder(bytes.NewReader(text))}
+	w := newWalker(text)
 	for {
 		_, at, err := w.next()
 		if err != nil || at >= end {
@@ -136,6 +158,12 @@ func space(text []byte) []byte { return bytes.TrimLeft(text, " \t\r\n") }
 type walker struct {
 	text    []byte
 	decoder *json.Decoder
+}
+
+func newWalker(text []byte) walker {
+	w := walker{text: text, decoder: json.NewDecoder(bytes.NewReader(text))}
+	w.decoder.UseNumber() // their range is not the walker's business
+	return w
 }
 
 // start is where the next token starts.

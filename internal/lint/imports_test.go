@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"cmd/disdel":        {"internal/cli"},
 	"cmd/disdel-worker": {"internal/worker"},
 
-	"internal/cli":         {everything, cobra, "github.com/schollz/progressbar/v3", "golang.org/x/term"},
+	"internal/cli":         {everything, cobra, "github.com/spf13/pflag", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
 	"internal/cli/gendocs": {"internal/cli", cobra + "/doc"},
 
 	"internal/job":                    {},

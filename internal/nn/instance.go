@@ -181,6 +181,9 @@ type StepInput struct {
 	Scale  float32
 	// Step counts the optimizer's steps from 1.
 	Step int
+	// First is the place of the first record in the step's batch, where the
+	// records are a part of it. Only dropout needs it.
+	First int
 	// Seed and Replica, with Step, decide what dropout drops. Other models do
 	// not need them.
 	Seed    uint64
@@ -193,11 +196,20 @@ type StepInput struct {
 // loss, a gradient or a statistic is not finite; ErrInput for wrong lengths or
 // labels. After an error weights and moments are what they were.
 func (in *Instance) Step(s StepInput) (loss float64, err error) {
+	if loss, err = in.Gradient(s); err == nil {
+		in.update(s.Step)
+	}
+	return loss, err
+}
+
+// Gradient does what Step does, but for the update: Gradients has the result,
+// weights, moments and moving statistics are what they were.
+func (in *Instance) Gradient(s StepInput) (loss float64, err error) {
 	if !in.program.cfg.Train {
 		return 0, ErrNotTraining
 	}
-	if s.Step < 1 {
-		return 0, fmt.Errorf("%w: step number %d, counted from 1", ErrInput, s.Step)
+	if s.Step < 1 || s.First < 0 {
+		return 0, fmt.Errorf("%w: step number %d, counted from 1, from record %d", ErrInput, s.Step, s.First)
 	}
 	n := len(s.Labels)
 	if err := in.checkStep(s); err != nil {
@@ -206,7 +218,7 @@ func (in *Instance) Step(s StepInput) (loss float64, err error) {
 	size, piece, sum := in.program.spec.Input.Elements(), in.program.cfg.MicroBatch, 0.0
 	for from := 0; from < n; from += piece {
 		to := min(from+piece, n)
-		p := &part{StepInput: s, first: from, last: to == n}
+		p := &part{StepInput: s, from: from, last: to == n}
 		var pixels []byte
 		if s.Values == nil {
 			pixels = s.Pixels[from*size : to*size]
@@ -226,30 +238,20 @@ func (in *Instance) Step(s StepInput) (loss float64, err error) {
 			return loss, fmt.Errorf("%w: statistics of stage %d at step %d, loss %v", ErrNonFinite, i, s.Step, loss)
 		}
 	}
-	in.update(s.Step)
 	return loss, nil
 }
 
-// part is a range of the records of a step, from the record first on.
+// part is a range of the records of a step, from the record from on.
 type part struct {
 	StepInput
-	first int
-	last  bool // no other follows
+	from int
+	last bool // no other follows
 }
 
 // update changes weights and moments by the gradients, and the moving
 // statistics by those of the batch.
 func (in *Instance) update(t int) {
-	o, learned := in.program.cfg.Optimizer, in.weights[:in.program.learn]
-	switch o.Kind {
-	case KindSGD:
-		kernel.SGD(learned, in.gradients, in.m, kernel.SGDFactors{Rate: float32(o.LearningRate), Momentum: float32(o.Momentum)})
-	case KindAdamW:
-		kernel.Decay(learned, float32(o.WeightDecay*o.LearningRate))
-		in.set.Adam(learned, in.gradients, in.m, in.v, o.adam(t))
-	default:
-		in.set.Adam(learned, in.gradients, in.m, in.v, o.adam(t))
-	}
+	in.program.cfg.Optimizer.Apply(in.set, t, in.weights[:in.program.learn], in.gradients, in.m, in.v)
 	// Corrected as Adam's moments are: the first step leaves nothing of what
 	// stood there before, and a moving statistic is always a mean of real ones.
 	momentum := normMomentum * (1 - power(normMomentum, t-1)) / (1 - power(normMomentum, t))
@@ -347,7 +349,7 @@ func (in *Instance) checkStep(s StepInput) error {
 func (in *Instance) forward(x []byte, n int, scale float32, p *part) {
 	if p != nil && p.Values != nil {
 		size := in.program.spec.Input.Elements()
-		copy(in.input, p.Values[p.first*size:][:n*size])
+		copy(in.input, p.Values[p.from*size:][:n*size])
 	} else {
 		in.set.Convert(in.input, x, scale)
 	}
@@ -373,7 +375,7 @@ func (in *Instance) forward(x []byte, n int, scale float32, p *part) {
 			in.set.NormForward(s.norm, n, s.x, mean, variance, s.w, s.bias, s.y, s.arg, in.scratch)
 		case stageDropout:
 			if p != nil {
-				s.drop.apply(s.x[:n*s.inLen], s.drop.mask(p.StepInput), p.first*s.inLen)
+				s.drop.apply(s.x[:n*s.inLen], s.drop.mask(p.StepInput), (p.First+p.from)*s.inLen)
 			}
 		}
 	}
@@ -400,7 +402,7 @@ func (in *Instance) backward(y []uint16, factor float64, p *part) {
 	}
 	for i := len(in.stages) - 1; i >= 0; i-- {
 		s := &in.stages[i]
-		s.grad.First, s.grad.Last = p.first == 0, p.last
+		s.grad.First, s.grad.Last = p.from == 0, p.last
 		// The gradient of a value takes the value's place.
 		dx := s.x
 		if !s.inputDue {
@@ -425,7 +427,7 @@ func (in *Instance) backward(y []uint16, factor float64, p *part) {
 			in.set.NormBackward(s.norm, n, s.x, s.mean, s.variance, s.w, s.arg, s.y, s.grad.W, s.grad.Bias, dx, in.scratch)
 		case stageDropout:
 			if dx != nil {
-				s.drop.apply(dx[:n*s.inLen], s.drop.mask(p.StepInput), p.first*s.inLen)
+				s.drop.apply(dx[:n*s.inLen], s.drop.mask(p.StepInput), (p.First+p.from)*s.inLen)
 			}
 		}
 	}

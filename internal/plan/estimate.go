@@ -61,17 +61,32 @@ func withSafety(e job.Estimate) job.Estimate {
 // stepBatch is the most records that a step of any replica has: a worker compiles
 // for no more.
 func stepBatch(n job.Numerics) int {
+	if n.Sync == job.SyncStep {
+		return n.LocalBatch
+	}
 	return min(n.LocalBatch, (n.Dataset.Train+n.Replicas-1)/n.Replicas)
 }
 
+// readRecords is how many records the largest replica reads: its own, or all where
+// it has a part of every batch.
+func readRecords(n job.Numerics) int {
+	if n.Sync == job.SyncStep {
+		return n.Dataset.Train
+	}
+	return (n.Dataset.Train-1)/n.Replicas + 1
+}
+
 func trainEstimate(n job.Numerics, m model, probe job.Probe, c choice) (job.Estimate, nn.FLOPs, error) {
-	largest := (n.Dataset.Train + n.Replicas - 1) / n.Replicas
-	batch := stepBatch(n)
+	batch, optimizer := stepBatch(n), nn.Optimizer(n.Local)
+	if n.Sync == job.SyncStep {
+		// Replicas only make gradients; whoever adds them up has the optimizer.
+		optimizer = nn.Optimizer{Kind: nn.KindSGD, LearningRate: n.Local.LearningRate}
+	}
 	program, err := nn.Compile(m.spec, nn.Config{
 		Batch:      batch,
 		MicroBatch: c.micro,
 		Train:      true,
-		Optimizer:  nn.Optimizer(n.Local),
+		Optimizer:  optimizer,
 		Threads:    c.threads,
 	})
 	if err != nil {
@@ -80,22 +95,29 @@ func trainEstimate(n job.Numerics, m model, probe job.Probe, c choice) (job.Esti
 	return withSafety(job.Estimate{
 		Fit:     job.Bytes(program.Sizes().Total),
 		Package: probe.Package,
-		Data:    recordWindow(n.Dataset, largest, batch, 0),
+		Data:    recordWindow(n.Dataset, readRecords(n), batch, 0),
 	}), program.FLOPs(), nil
 }
 
 // averageEstimate counts what averaging holds for each parameter: float64 sums
-// of the weights and of every moment, weights and the outer momentum in float32.
-// A test of package worker holds it equal to what the worker takes.
+// of the weights and of every moment, weights and the outer momentum in float32;
+// of gradients one float64 sum, weights and moments in float32. A test of package
+// worker holds it equal to what the worker takes.
 func averageEstimate(n job.Numerics, m model, probe job.Probe) job.Estimate {
-	sums := 1 + nn.Optimizer(n.Local).Moments()
+	moments := nn.Optimizer(n.Local).Moments()
+	each := 8*(1+moments) + 2*4
+	if n.Sync == job.SyncStep {
+		each = 8 + 4*(1+moments)
+	}
 	return withSafety(job.Estimate{
 		Package: probe.Package,
-		Model:   job.Bytes(m.parameters) * job.Bytes(8*sums+2*4),
+		Model:   job.Bytes(m.parameters) * job.Bytes(each),
 	})
 }
 
-func inferEstimate(d job.Dataset, m model, batch int, probe job.Probe, c choice) (job.Estimate, nn.FLOPs, error) {
+// inferEstimate is that of a piece of which the given number of predictions is
+// kept until its end.
+func inferEstimate(d job.Dataset, m model, batch, predictions int, probe job.Probe, c choice) (job.Estimate, nn.FLOPs, error) {
 	program, err := nn.Compile(m.spec, nn.Config{Batch: batch, Threads: c.threads})
 	if err != nil {
 		return job.Estimate{}, nn.FLOPs{}, fmt.Errorf("plan: compile %s: %w", m.spec.Name, err)
@@ -103,7 +125,7 @@ func inferEstimate(d job.Dataset, m model, batch int, probe job.Probe, c choice)
 	return withSafety(job.Estimate{
 		Fit:     job.Bytes(program.Sizes().Total),
 		Package: probe.Package,
-		Data:    recordWindow(d, d.Test, batch, 0),
+		Data:    recordWindow(d, d.Test, batch, 0) + job.Bytes(predictions)*job.PredictionBytes,
 		Model:   confusion(d),
 	}), program.FLOPs(), nil
 }

@@ -58,6 +58,14 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 
 	replicas, localBatch := divide(spec, data.Train)
 	perEpoch := stepsPerEpoch(data.Train, replicas, localBatch)
+	sync := job.Sync("")
+	if spec.Sync == job.SyncStep {
+		if model.ParamCount() != model.LearnedCount() {
+			return job.Numerics{}, fmt.Errorf("%w: %s normalises a batch by its own statistics, which the parts of a divided batch do not have; "+
+				"take --sync rounds or a model without batchnorm", ErrModel, spec.Model)
+		}
+		sync, perEpoch = spec.Sync, stepsPerEpoch(data.Train, 1, spec.Batch)
+	}
 	if spec.Epochs > 0 && perEpoch > maxSteps/spec.Epochs {
 		return job.Numerics{}, fmt.Errorf("epochs %d: with %d steps in each (local batch %d), more than the %d steps a job may have; "+
 			"take fewer epochs or a larger --batch: %w", spec.Epochs, perEpoch, localBatch, maxSteps, job.ErrSpec)
@@ -78,6 +86,7 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 		Replicas:      replicas,
 		StepsPerEpoch: perEpoch,
 		Steps:         perEpoch * spec.Epochs,
+		Sync:          sync,
 		Local:         job.Optimizer(optimizer),
 	}
 	n.RoundSteps, n.Outer, err = rounds(spec, n)
@@ -86,7 +95,7 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 	}
 	if n.Rounds() > job.MaxRounds {
 		return job.Numerics{}, fmt.Errorf("epochs %d: %d steps in rounds of %d are %d rounds, more than the %d a job may have; "+
-			"take fewer epochs, a larger --batch, or fix --rounds: %w", spec.Epochs, n.Steps, n.RoundSteps, n.Rounds(), job.MaxRounds, job.ErrSpec)
+			"take fewer epochs, a larger --batch, or fix --rounds without --sync step: %w", spec.Epochs, n.Steps, n.RoundSteps, n.Rounds(), job.MaxRounds, job.ErrSpec)
 	}
 	return n, nil
 }
@@ -111,6 +120,11 @@ func divide(spec job.Spec, records int) (replicas, localBatch int) {
 	replicas = spec.Replicas
 	if replicas == 0 {
 		replicas = min(defaultReplicas, records)
+	}
+	if spec.Sync == job.SyncStep {
+		batch := min(spec.Batch, records)
+		replicas = min(replicas, batch)
+		return replicas, (batch-1)/replicas + 1
 	}
 	for {
 		localBatch = spec.LocalBatch
@@ -144,6 +158,8 @@ func stepsPerEpoch(records, replicas, localBatch int) int {
 func rounds(spec job.Spec, n job.Numerics) (steps int, outer job.Nesterov, err error) {
 	plain := job.Nesterov{LearningRate: 1}
 	switch {
+	case n.Sync == job.SyncStep:
+		return 1, plain, nil
 	case spec.Rounds > n.Steps:
 		return 0, outer, fmt.Errorf("rounds %d: each replica takes only %d steps: %w", spec.Rounds, n.Steps, job.ErrSpec)
 	case spec.Rounds == 1, spec.Rounds == 0 && n.Replicas == 1:
@@ -165,7 +181,7 @@ func rounds(spec job.Spec, n job.Numerics) (steps int, outer job.Nesterov, err e
 // takes for a large one. What the user fixed needs no explanation.
 func explainNumerics(spec job.Spec, n job.Numerics) (lines []string) {
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	if spec.Sequential() {
+	if spec.Sequential() || n.Sync == job.SyncStep {
 		return nil
 	}
 	if spec.Replicas == 0 && n.Replicas < defaultReplicas {

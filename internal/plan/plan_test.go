@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"disdel/internal/job"
+	"disdel/internal/nn"
 	"disdel/internal/plan"
 )
 
@@ -180,14 +181,16 @@ func TestP1_ReplanningEnds(t *testing.T) {
 				return
 			}
 			checkLimits(t, in, next)
+			// Where there is no more memory, steps are computed in smaller pieces.
+			pieces := memory && role == job.RoleTrain && next.MicroBatch < r.MicroBatch
 			if next.Revision != r.Revision+1 || next.Containers > r.Containers || next.InferPieces != r.InferPieces ||
-				memory && next.Memory <= r.Memory || !memory && next.Memory != r.Memory {
+				memory && !pieces && next.Memory <= r.Memory || (!memory || pieces) && next.Memory != r.Memory {
 				t.Fatalf("after %+v came %+v", r, next)
 			}
 			if brute := spec.Strategy == job.BruteForce; !memory && (brute && next.Timeout <= r.Timeout || !brute && next.Budget >= r.Budget) {
 				t.Fatalf("the time after %+v: %+v", r, next)
 			}
-			if memory && spec.Strategy != job.BruteForce && next.Roles[role].Total() <= r.Memory {
+			if memory && !pieces && spec.Strategy != job.BruteForce && next.Roles[role].Total() <= r.Memory {
 				t.Fatalf("%s did not fit into %v, and the estimate is still %v", role, r.Memory, next.Roles[role].Total())
 			}
 			r = next
@@ -308,5 +311,32 @@ func TestInfeasible_Wraps(t *testing.T) {
 	}
 	if _, err := plan.Train(mnistLike().spec, job.Numerics{}, mnistLike().limits, mnistLike().probe); err == nil {
 		t.Error("an empty numerics plan has a resource plan")
+	}
+}
+
+// TestInfer_PredictionsAreCounted: a worker that keeps its predictions is planned
+// with eight bytes for each record of the largest piece, and nothing else changes.
+func TestInfer_PredictionsAreCounted(t *testing.T) {
+	in := mnistLike()
+	in.data.Test, in.data.ShardRecords, in.limits.Processors = 10_000, 1000, 3
+	model, err := nn.Named("mlp", nn.Shape{H: in.data.Height, W: in.data.Width, C: in.data.Channels}, in.data.Classes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for containers, records := range map[int]job.Bytes{1: 10_000, 2: 5000, 3: 4000} {
+		spec := job.Spec{Kind: job.Infer, Dataset: in.data.Name, Containers: containers}.WithDefaults()
+		without, err := plan.Infer(spec, in.data, model.Canonical(), in.limits, in.probe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec.Output = "/tmp/predictions.csv"
+		with, err := plan.Infer(spec, in.data, model.Canonical(), in.limits, in.probe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b := with.Roles[job.RoleInfer], without.Roles[job.RoleInfer]
+		if a.Data-b.Data != 8*records || a.Fit != b.Fit || a.Model != b.Model || with.InferPieces != without.InferPieces {
+			t.Errorf("%d containers: planned %+v, without an output %+v", containers, a, b)
+		}
 	}
 }

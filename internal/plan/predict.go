@@ -9,14 +9,6 @@ import (
 	"time"
 
 	"disdel/internal/job"
-	"disdel/internal/nn"
-)
-
-const (
-	// callSeconds is the time of one warm invocation outside what it computes, reads
-	// and writes; meetSeconds that of meeting the others at the end of a round.
-	callSeconds = 0.003
-	meetSeconds = 0.002
 )
 
 // work is what a job does, as far as its time and memory depend on where and in
@@ -29,8 +21,8 @@ type work struct {
 	// Training; numerics is nil without it.
 	numerics      *job.Numerics
 	step          float64   // seconds of one, alone on a thread
-	state, global job.Bytes // one replica's state and the averaged one, as stored
-	records       int       // of the largest replica
+	state, global job.Bytes // what a replica stores and what is made of it
+	records       int       // that the largest replica reads
 	batch         int       // records of its steps
 	cut           int       // batch, or 0 where steps cannot be cut
 	budget        time.Duration
@@ -41,14 +33,16 @@ type work struct {
 
 	// Inference.
 	inferBatch, pieces int
+	predictions        int     // that a piece keeps
 	record             float64 // seconds of one, alone on a thread
 
 	compiled map[choice]map[job.Role]job.Estimate
 }
 
 // newWork is the work of running a model over the test part in pieces of whole
-// shards, and of merging the counts: what every job does.
-func newWork(d job.Dataset, m model, probe job.Probe, want int) (*work, error) {
+// shards, and of merging the counts: what every job does. With keep a piece also
+// stores its predictions.
+func newWork(d job.Dataset, m model, probe job.Probe, want int, keep bool) (*work, error) {
 	if d.Test < 1 || d.ShardRecords < 1 {
 		return nil, fmt.Errorf("data set %s has no test records: %w", d.Name, job.ErrSpec)
 	}
@@ -56,7 +50,11 @@ func newWork(d job.Dataset, m model, probe job.Probe, want int) (*work, error) {
 		data: d, model: m, probe: probe, compiled: map[choice]map[job.Role]job.Estimate{},
 		inferBatch: min(inferBatch, d.Test), pieces: max(1, min(want, d.Shards(job.TestPart))),
 	}
-	_, flops, err := inferEstimate(d, m, w.inferBatch, probe, choice{threads: 1})
+	if keep {
+		shards := (d.Shards(job.TestPart) + w.pieces - 1) / w.pieces // of the largest piece
+		w.predictions = min(shards*d.ShardRecords, d.Test)
+	}
+	_, flops, err := inferEstimate(d, m, w.inferBatch, w.predictions, probe, choice{threads: 1})
 	w.record = rate(flops.Forward, probe.FLOPS) / float64(w.inferBatch)
 	return w, err
 }
@@ -64,13 +62,11 @@ func newWork(d job.Dataset, m model, probe job.Probe, want int) (*work, error) {
 // train adds the work of training.
 func (w *work) train(n job.Numerics) error {
 	w.numerics = &n
-	w.records, w.batch = (n.Dataset.Train-1)/n.Replicas+1, stepBatch(n)
+	w.records, w.batch = readRecords(n), stepBatch(n)
 	if !w.model.spec.WholeBatches() {
 		w.cut = w.batch
 	}
-	moments := nn.Optimizer(n.Local).Moments()
-	w.state = valueBytes * job.Bytes(w.model.parameters*(1+moments))
-	w.global = w.state + valueBytes*job.Bytes(w.model.parameters)
+	w.state, w.global = stateBytes(n, w.model.parameters)
 	_, flops, err := trainEstimate(n, w.model, w.probe, choice{threads: 1, micro: w.cut})
 	w.step = rate(flops.Forward+flops.Backward, w.probe.FLOPS)
 	return err
@@ -127,7 +123,7 @@ func (w *work) roles(s shape) (map[job.Role]job.Estimate, error) {
 		all[job.RoleTrain] = withSafety(train)
 	}
 	infer := all[job.RoleInfer]
-	infer.Data = recordWindow(w.data, w.data.Test, w.inferBatch, s.window)
+	infer.Data = recordWindow(w.data, w.data.Test, w.inferBatch, s.window) + job.Bytes(w.predictions)*job.PredictionBytes
 	all[job.RoleInfer] = withSafety(infer)
 	// A container serves all roles, and keeps the threads that it once had.
 	for role, e := range all {
@@ -141,7 +137,7 @@ func (w *work) roles(s shape) (map[job.Role]job.Estimate, error) {
 
 // compile estimates all roles with whole shards.
 func (w *work) compile(c choice) (map[job.Role]job.Estimate, error) {
-	infer, _, err := inferEstimate(w.data, w.model, w.inferBatch, w.probe, c)
+	infer, _, err := inferEstimate(w.data, w.model, w.inferBatch, w.predictions, w.probe, c)
 	if err != nil {
 		return nil, err
 	}
@@ -174,27 +170,34 @@ func (w *work) predict(c candidate, limits job.Limits) candidate {
 	var busy float64
 	if n := w.numerics; n != nil {
 		wall, all := spread(n.Replicas, c.containers, processors)
-		compute := float64(n.Steps) * w.step * pieceTime(c.micro, w.batch) / faster
-		rounds, calls := float64(n.Rounds()), float64(n.Rounds())
-		round := compute / rounds
+		rounds := float64(n.Rounds())
+		each, once := roundTraffic(*n, w.model.parameters, w.roundReads(c.parts, c.span), c.span)
+		c.pace = pace{step: w.step * pieceTime(c.micro, w.batch) / faster, waves: wall}
+		compute := float64(n.Steps) * c.step
+		calls, call := rounds, compute/rounds
 		if c.span {
-			calls, round = 1, compute // one call goes through all rounds
+			calls, call = 1, compute // one call goes through all rounds
 		}
+		// Each hand-over is a call more, with the state out and in.
+		handOvers := 0.0
 		if w.budget > 0 {
-			// Each hand-over is a call more, with the state out and in.
 			slowest := max(1, float64(min(c.containers, n.Replicas))/float64(processors))
-			calls += calls * math.Floor(round*slowest/w.budget.Seconds())
+			handOvers = calls * math.Floor(call*slowest/w.budget.Seconds())
 		}
-		moved := w.transfer(w.state + w.global)
-		each := compute + calls*callSeconds + math.Max(calls, rounds)*moved + rounds*w.transfer(w.roundReads(c.parts))
-		average := callSeconds
+		moved := traffic{2, float64(w.state + w.global)}
+		handed := handOvers / rounds * (callSeconds + moved.seconds(w.probe))
+		own, average := each.seconds(w.probe)+handed, once.seconds(w.probe)
 		if c.span {
-			average = meetSeconds
+			average += pollSeconds
+			c.seconds += callSeconds
+		} else {
+			own += callSeconds
+			average += callSeconds
 		}
-		average += w.transfer(job.Bytes(n.Replicas)*w.state + 2*w.global)
-		c.seconds += wall*each + rounds*average
-		if busy = all * each; c.span {
-			busy += float64(n.Replicas) * rounds * average // the others wait
+		c.round = wall*own + average
+		c.seconds += c.pace.seconds(float64(n.Steps), rounds)
+		if busy = all * (compute + rounds*own); c.span {
+			busy += float64(n.Replicas) * (rounds*average + callSeconds) // the others wait
 		} else {
 			busy += rounds * average
 		}
@@ -209,15 +212,23 @@ func (w *work) predict(c candidate, limits job.Limits) candidate {
 	return c
 }
 
-// roundReads is what a replica reads of its shards in one round.
-func (w *work) roundReads(parts int) job.Bytes {
-	pieces := (w.records-1)/w.data.ShardRecords + 1
-	touched := w.numerics.RoundSteps*w.batch/w.data.ShardRecords + 1
-	if pieces == 1 && parts == 1 {
-		touched = 1 // it stays in memory
+// roundReads is what a replica reads of its shards in one round. Between two
+// rounds of one invocation the last window stays.
+func (w *work) roundReads(parts int, stays bool) traffic {
+	n, perShard := w.numerics, min(w.data.ShardRecords, w.records)
+	steps := n.RoundSteps * w.batch
+	if n.Sync == job.SyncStep {
+		steps = n.RoundSteps * n.Batch // the window goes through all records
 	}
-	shard := job.Bytes(min(w.data.ShardRecords, w.records)) * (w.data.RecordBytes() + labelBytes)
-	return job.Bytes(touched) * job.Bytes(parts) * shard
+	shards := float64(steps) / float64(perShard)
+	switch pieces := (w.records-1)/w.data.ShardRecords + 1; {
+	case !stays:
+		shards = math.Floor(shards) + 1
+	case pieces == 1 && parts == 1:
+		shards = 0
+	}
+	reads := shards * float64(parts)
+	return traffic{reads, reads * float64(job.Bytes(perShard)*(w.data.RecordBytes()+labelBytes))}
 }
 
 // transfer is the time of bytes to or from the store.

@@ -57,7 +57,7 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 		return job.Resources{}, fmt.Errorf("plan: numerics of %d replicas, local batch %d, rounds of %d steps: %w",
 			n.Replicas, n.LocalBatch, n.RoundSteps, job.ErrSpec)
 	}
-	w, err := newWork(n.Dataset, m, probe, atMost(n.Replicas, spec.Containers))
+	w, err := newWork(n.Dataset, m, probe, atMost(n.Replicas, spec.Containers), false)
 	if err != nil {
 		return job.Resources{}, err
 	}
@@ -82,6 +82,11 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 		return job.Resources{}, w.explainThesis(err)
 	}
 	r.Explanation = append(r.Explanation, explainNumerics(spec, n)...)
+	if n.Sync == job.SyncStep {
+		r.Explanation = append(r.Explanation, fmt.Sprintf(
+			"sync: %d rounds; in each a replica puts %v and reads %v, whoever averages reads all: %.1f of %.1f s.",
+			n.Rounds(), w.state, w.global, float64(n.Rounds())*r.RoundSeconds, r.Seconds))
+	}
 	if w.terms != "" {
 		r.Explanation = append(r.Explanation, "estimator: "+w.terms+".")
 	}
@@ -100,7 +105,7 @@ func Infer(spec job.Spec, d job.Dataset, modelSpec []byte, limits job.Limits, pr
 		return job.Resources{}, fmt.Errorf("%w: the model takes %v and knows %d classes, %s has %dx%dx%d and %d",
 			ErrModel, in, m.spec.Classes, d.Name, d.Height, d.Width, d.Channels, d.Classes)
 	}
-	w, err := newWork(d, m, probe, atMost(max(limits.Processors, 1), spec.Containers))
+	w, err := newWork(d, m, probe, atMost(max(limits.Processors, 1), spec.Containers), spec.Output != "")
 	if err != nil {
 		return job.Resources{}, err
 	}
@@ -148,6 +153,7 @@ func (w *work) planOf(c candidate, limits job.Limits) job.Resources {
 		Memory: c.memory, Containers: c.containers, Window: c.window, Budget: w.budget, SpanRounds: c.spanRounds(w),
 		Threads: c.threads, Spin: c.spins(limits), MicroBatch: c.micro,
 		InferBatch: w.inferBatch, InferPieces: w.pieces, Roles: roles, Seconds: c.seconds, GBSeconds: c.gbSeconds,
+		StepSeconds: c.step, RoundSeconds: c.round, Waves: c.waves,
 	}
 }
 

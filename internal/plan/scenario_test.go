@@ -45,7 +45,7 @@ func mnistLike() input {
 			TimeoutMin: 100 * time.Millisecond, TimeoutMax: 5 * time.Minute, TimeoutDefault: time.Minute,
 			PoolMemory: 2 * job.GB, Concurrency: 100, Processors: 2,
 		},
-		probe: job.Probe{KernelSet: "generic", Package: 9 * job.MB, Held: job.MB, FLOPS: 1e10, StoreRate: 1e8},
+		probe: job.Probe{KernelSet: "generic", Package: 9 * job.MB, Held: job.MB, FLOPS: 1e10, StoreRate: 1e8, StoreSeconds: 2e-4},
 	}
 }
 
@@ -67,6 +67,8 @@ func (in *input) set(key, value string) error {
 		return number(&in.spec.Replicas)
 	case "local_batch":
 		return number(&in.spec.LocalBatch)
+	case "sync":
+		in.spec.Sync = job.Sync(value)
 	case "rounds":
 		return number(&in.spec.Rounds)
 	case "strategy":

@@ -23,6 +23,7 @@ type candidate struct {
 	need   job.Bytes
 	memory job.Bytes // limit of a container
 
+	pace
 	seconds, gbSeconds float64 // predicted
 }
 

@@ -52,7 +52,7 @@ func anyWork(t *rapid.T) (w *work, spec job.Spec, limits job.Limits) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w, err = newWork(d, m, probe, atMost(n.Replicas, spec.Containers)); err != nil {
+	if w, err = newWork(d, m, probe, atMost(n.Replicas, spec.Containers), false); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.train(n); err != nil {

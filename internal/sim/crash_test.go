@@ -15,8 +15,9 @@ import (
 )
 
 // crashRecipes have all that a job can have: hand-overs (see handOvers), several
-// replicas and rounds. In the first replicas meet, in the second they do not.
-var crashRecipes = []recipe{recipes[0], oneByOne}
+// replicas and rounds. In the first replicas meet, in the second they do not, and
+// in the third they exchange gradients.
+var crashRecipes = []recipe{recipes[0], oneByOne, stepwise}
 
 // handOvers makes the first try of every slice of replica 0 stop early.
 func handOvers(t job.Task, nth int, _ job.Bytes) fault {

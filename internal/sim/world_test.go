@@ -39,6 +39,7 @@ const jobID = job.ID("sim")
 type recipe struct {
 	replicas, rounds, epochs, containers int
 	strategy                             job.Strategy
+	sync                                 job.Sync
 }
 
 // recipes are small: what matters is the order of things, not the arithmetic.
@@ -52,7 +53,11 @@ var recipes = []recipe{
 	{replicas: 3, rounds: 4, epochs: 2},
 	{strategy: job.Single, epochs: 2},
 	{strategy: job.BruteForce, epochs: 2},
+	stepwise,
 }
+
+// stepwise averages gradients: every step is a round.
+var stepwise = recipe{replicas: 3, epochs: 2, sync: job.SyncStep}
 
 // oneByOne is the first recipe without room for two replicas at once: its
 // replicas do not meet, and get the same model.
@@ -72,6 +77,9 @@ func (r recipe) created() control.Created {
 	}
 	if spec.Sequential() {
 		spec.Batch, spec.LocalBatch = spec.LocalBatch, 0
+	}
+	if r.sync == job.SyncStep {
+		spec.Sync, spec.LocalBatch, spec.Batch = r.sync, 0, 8
 	}
 	return control.Created{Job: jobID, Spec: spec.WithDefaults(), Dataset: dataset()}
 }

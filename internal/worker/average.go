@@ -34,7 +34,7 @@ func (w *Worker) average(ctx context.Context, task job.Task) (result job.TaskRes
 		return result, fmt.Errorf("%w: steps %d to %d are no round of the plan, which has %d steps in rounds of %d",
 			errTask, task.From, task.To, n.Steps, n.RoundSteps)
 	}
-	arena, err := nn.NewArena(averageBytes(t.optimizer, t.count))
+	arena, err := nn.NewArena(t.averageBytes())
 	if err != nil {
 		return result, err
 	}
@@ -55,6 +55,9 @@ func (w *Worker) average(ctx context.Context, task job.Task) (result job.TaskRes
 // digest is the model's after the last round. It works in memory, which has
 // averageBytes at least.
 func (w *Worker) averageRound(ctx context.Context, t *training, from, to int, memory []byte) (digest string, err error) {
+	if t.stepwise() {
+		return w.takeStep(ctx, t, from, to, memory)
+	}
 	n, buf := t.plan, newAverageBuffers(memory, t)
 	if err := w.sumReplicas(ctx, t, to, buf); err != nil {
 		return "", err
@@ -76,14 +79,19 @@ func (w *Worker) averageRound(ctx context.Context, t *training, from, to int, me
 	for g, sums := range buf.sums[1:] {
 		all = append(all, groups[g+1].tensors(narrow(sums))...)
 	}
-	all = append(all, t.outer().tensors(buf.outer)...)
+	all = append(all, t.globalGroups()[len(groups)].tensors(buf.outer)...)
 	return "", w.putTensors(ctx, t.keys.Global(to), t.stateMeta(to), all)
 }
 
 // averageBytes is what averaging holds: for each parameter one float64 sum of
-// the weights and one of every moment, weights and outer momentum in float32.
-func averageBytes(o nn.Optimizer, parameters int) int {
-	return parameters * (8*(1+o.Moments()) + 2*4)
+// the weights and one of every moment, weights and outer momentum in float32; or
+// one float64 sum of the gradient, weights and every moment in float32.
+func (t *training) averageBytes() int {
+	moments := t.optimizer.Moments()
+	if t.stepwise() {
+		return t.count * (8 + 4*(1+moments))
+	}
+	return t.count * (8*(1+moments) + 2*4)
 }
 
 type averageBuffers struct {
@@ -116,7 +124,7 @@ func (w *Worker) sumReplicas(ctx context.Context, t *training, step int, buf ave
 	total := float64(t.plan.Dataset.Train)
 	for replica := range t.plan.Replicas {
 		share := float64(t.plan.ReplicaRecords(replica)) / total
-		if err := w.addReplica(ctx, t, replica, step, share, buf); err != nil {
+		if err := w.addReplica(ctx, t, replica, step, share, buf.sums, buf.weights); err != nil {
 			return err
 		}
 		w.cfg.Collect()
@@ -124,14 +132,16 @@ func (w *Worker) sumReplicas(ctx context.Context, t *training, step int, buf ave
 	return nil
 }
 
-func (w *Worker) addReplica(ctx context.Context, t *training, replica, step int, share float64, buf averageBuffers) (err error) {
-	s, err := w.openState(ctx, t, t.keys.Replica(replica, step), step, t.groups())
+// addReplica adds a share of a replica's state to the sums, reading through
+// scratch.
+func (w *Worker) addReplica(ctx context.Context, t *training, replica, step int, share float64, sums [][]float64, scratch []float32) (err error) {
+	s, err := w.openState(ctx, t, t.keys.Replica(replica, step), step, t.replicaGroups())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	for _, sum := range buf.sums {
-		values := buf.weights[:len(sum)]
+	for _, sum := range sums {
+		values := scratch[:len(sum)]
 		if err := s.readGroup(values); err != nil {
 			return err
 		}
@@ -151,7 +161,7 @@ func (w *Worker) previous(ctx context.Context, t *training, from int, buf averag
 		clear(buf.outer)
 		return nil
 	}
-	s, err := w.openState(ctx, t, t.keys.Global(from), from, append(t.groups(), t.outer()))
+	s, err := w.openState(ctx, t, t.keys.Global(from), from, t.globalGroups())
 	if err != nil {
 		return err
 	}

@@ -117,15 +117,7 @@ func newWorld(t tester, ctx context.Context, plan job.Numerics) *world {
 	x := &world{t: t, ctx: ctx, st: st, w: New(Config{}), plan: plan}
 	x.w.store = st
 	for _, part := range []job.Part{job.TrainPart, job.TestPart} {
-		pixels, labels := records(part)
-		size := int(tiny.RecordBytes())
-		for i := range tiny.Shards(part) {
-			from, to := i*tiny.ShardRecords, min((i+1)*tiny.ShardRecords, tiny.Records(part))
-			h := shard.Header{Records: to - from, H: tiny.Height, W: tiny.Width, C: tiny.Channels, Classes: tiny.Classes}
-			x.put(tiny.ShardKey(part, i), func(out io.Writer) error {
-				return shard.Write(out, h, pixels[from*size:to*size], labels[from:to])
-			})
-		}
+		x.cut(tiny, part)
 	}
 	digest, err := plan.Digest()
 	if err != nil {
@@ -138,6 +130,20 @@ func newWorld(t tester, ctx context.Context, plan job.Numerics) *world {
 	}
 	x.put(x.keys.Numerics(), func(out io.Writer) error { _, err := out.Write(raw); return err })
 	return x
+}
+
+// cut puts a part of the tiny data set into the store in shards as d has them.
+func (x *world) cut(d job.Dataset, part job.Part) {
+	x.t.Helper()
+	pixels, labels := records(part)
+	size := int(d.RecordBytes())
+	for i := range d.Shards(part) {
+		from, to := i*d.ShardRecords, min((i+1)*d.ShardRecords, d.Records(part))
+		h := shard.Header{Records: to - from, H: d.Height, W: d.Width, C: d.Channels, Classes: d.Classes}
+		x.put(d.ShardKey(part, i), func(out io.Writer) error {
+			return shard.Write(out, h, pixels[from*size:to*size], labels[from:to])
+		})
+	}
 }
 
 func (x *world) put(key string, write func(io.Writer) error) {

@@ -21,6 +21,9 @@ type counts struct {
 	Records   int       `json:"records"`
 	Losses    []float64 `json:"losses"`
 	Confusion [][]int   `json:"confusion"`
+
+	// predictions of all records so far, if they are wanted.
+	predictions []byte
 }
 
 // maxCountsBytes bounds a stored counts object: 1,000 classes squared as text.
@@ -64,6 +67,15 @@ func (w *Worker) infer(ctx context.Context, task job.Task) (result job.TaskResul
 	defer func() { err = errors.Join(err, w.release(m.arena, m.instance)) }()
 
 	found := counts{Confusion: newConfusion(d.Classes)}
+	if task.Predict {
+		records := min(task.ShardTo*d.ShardRecords, d.Test) - task.ShardFrom*d.ShardRecords
+		kept, err := nn.NewArena(records * job.PredictionBytes)
+		if err != nil {
+			return result, err
+		}
+		defer func() { err = errors.Join(err, kept.Close()) }()
+		found.predictions = kept.Bytes()[:0]
+	}
 	for index := task.ShardFrom; index < task.ShardTo; index++ {
 		loss, err := w.inferShard(ctx, m, d, index, task, &found)
 		if err != nil {
@@ -73,15 +85,25 @@ func (w *Worker) infer(ctx context.Context, task job.Task) (result job.TaskResul
 		result.LossSum += loss
 	}
 	result.Records = found.Records
+	keys := job.Keys{Job: task.Job}
+	if task.Predict {
+		if err := w.putBytes(ctx, keys.Predictions(task.Piece), found.predictions); err != nil {
+			return result, err
+		}
+	}
 	raw, err := json.Marshal(found)
 	if err != nil {
 		return result, fmt.Errorf("counts: %w", err)
 	}
-	_, err = w.store.PutIfAbsent(ctx, job.Keys{Job: task.Job}.Counts(task.Piece), func(out io.Writer) error {
+	return result, w.putBytes(ctx, keys.Counts(task.Piece), raw)
+}
+
+func (w *Worker) putBytes(ctx context.Context, key string, raw []byte) error {
+	_, err := w.store.PutIfAbsent(ctx, key, func(out io.Writer) error {
 		_, err := out.Write(raw)
 		return err
 	})
-	return result, err
+	return err
 }
 
 // testStream reads one shard of the test part. No other shard is larger than
@@ -122,6 +144,11 @@ func (w *Worker) inferShard(ctx context.Context, m loaded, d job.Dataset, index 
 		loss += sum
 		for i, label := range b.Labels {
 			found.Confusion[label][predicted[i]]++
+			if found.predictions != nil {
+				found.predictions = job.AppendPrediction(found.predictions, job.Prediction{
+					Label: label, Class: predicted[i], Probability: float32(m.instance.Probability(i, int(predicted[i]))),
+				})
+			}
 		}
 		found.Records += b.Len()
 		done += b.Len()

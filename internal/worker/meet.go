@@ -168,7 +168,7 @@ func (l *learner) average(ctx context.Context, end int) error {
 // reportProgress says how far this replica is. Nothing depends on it, so that it
 // may fail.
 func (l *learner) reportProgress(ctx context.Context) {
-	p := job.ReplicaProgress{Step: l.loop.next}
+	p := job.ReplicaProgress{Step: l.loop.next, StepTime: l.result.StepTime, Steps: l.result.Steps}
 	if l.result.Records > 0 {
 		p.Loss = l.result.LossSum / float64(l.result.Records)
 	}

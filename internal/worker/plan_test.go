@@ -34,8 +34,8 @@ func TestPlan_EstimatesAreTheWorkers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			own := training{plan: n, optimizer: o}
-			if got, want := r.Roles[job.RoleAverage].Model, averageBytes(o, tinyModel.ParamCount()); got != job.Bytes(want) {
+			own := training{plan: n, optimizer: o, count: tinyModel.ParamCount()}
+			if got, want := r.Roles[job.RoleAverage].Model, own.averageBytes(); got != job.Bytes(want) {
 				t.Errorf("%s: averaging is planned with %v, takes %d bytes", optimizer, got, want)
 			}
 			for replica := range n.Replicas {
@@ -52,7 +52,7 @@ func TestPlan_EstimatesAreTheWorkers(t *testing.T) {
 				}
 				e := r.Roles[job.RoleTrain]
 				// Replicas run at once here, so that each may have to average.
-				fit := max(program.Sizes().Total, int64(averageBytes(o, tinyModel.ParamCount())))
+				fit := max(program.Sizes().Total, int64(own.averageBytes()))
 				if r.SpanRounds < 2 || e.Fit != job.Bytes(fit) || e.Data < job.Bytes(stream.Bytes()) {
 					t.Errorf("%s, local batch %d: planned with %v and %v, replica %d takes %d and %d bytes",
 						optimizer, localBatch, e.Fit, e.Data, replica, fit, stream.Bytes())

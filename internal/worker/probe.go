@@ -32,6 +32,8 @@ const (
 	// probeObjectBytes is the size of the object that is put and got.
 	probeObjectBytes = 1 << 20
 	pageBytes        = 4096
+	// probeObjects is how many small ones follow it.
+	probeObjects = 8
 )
 
 // probe does, on a tiny data set and model, all that the other roles do, by
@@ -55,7 +57,7 @@ func (w *Worker) probe(ctx context.Context, task job.Task) (result job.TaskResul
 	if p.FLOPS, err = w.measureSteps(ctx); err != nil {
 		return result, err
 	}
-	if p.StoreRate, err = w.measureStore(ctx, task.Job); err != nil {
+	if p.StoreRate, p.StoreSeconds, err = w.measureStore(ctx, task.Job); err != nil {
 		return result, err
 	}
 	for range probeRehearsals {
@@ -140,31 +142,46 @@ func (w *Worker) measureSteps(ctx context.Context) (flops float64, err error) {
 }
 
 // measureStore returns the rate at which an object goes to the store and back,
-// in bytes a second.
-func (w *Worker) measureStore(ctx context.Context, id job.ID) (rate float64, err error) {
+// in bytes a second, and the time that one operation on a small object takes.
+func (w *Worker) measureStore(ctx context.Context, id job.ID) (rate, seconds float64, err error) {
 	key := probeKey(id) + "object"
-	block := make([]byte, pageBytes)
 	began := time.Now()
+	if err := w.thereAndBack(ctx, key, probeObjectBytes); err != nil {
+		return 0, 0, err
+	}
+	rate = 2 * probeObjectBytes / time.Since(began).Seconds()
+	began = time.Now()
+	for i := range probeObjects {
+		if err := w.thereAndBack(ctx, fmt.Sprint(key, i), pageBytes); err != nil {
+			return 0, 0, err
+		}
+	}
+	return rate, time.Since(began).Seconds() / (3 * probeObjects), nil
+}
+
+// thereAndBack puts an object, gets and deletes it.
+func (w *Worker) thereAndBack(ctx context.Context, key string, size int) (err error) {
+	block := make([]byte, pageBytes)
 	if _, err := w.store.PutIfAbsent(ctx, key, func(out io.Writer) error {
-		for range probeObjectBytes / len(block) {
+		for range size / len(block) {
 			if _, err := out.Write(block); err != nil {
 				return err
 			}
 		}
 		return nil
 	}); err != nil {
-		return 0, fmt.Errorf("probe: the store does not take objects: %w", err)
+		return fmt.Errorf("probe: the store does not take objects: %w", err)
 	}
 	defer func() { err = errors.Join(err, w.store.Delete(context.WithoutCancel(ctx), key)) }()
 	object, err := w.store.Get(ctx, key)
 	if err != nil {
-		return 0, fmt.Errorf("probe: the store does not give back objects: %w", err)
+		return fmt.Errorf("probe: the store does not give back objects: %w", err)
 	}
 	defer func() { err = errors.Join(err, object.Close()) }()
 	if _, err := io.CopyBuffer(io.Discard, object, block); err != nil {
-		return 0, fmt.Errorf("probe: the store does not give back objects: %w", err)
+		return fmt.Errorf("probe: the store does not give back objects: %w", err)
 	}
-	return 2 * probeObjectBytes / time.Since(began).Seconds(), nil
+	return nil
 }
 
 // probeKey starts the keys of what one probe, or one rehearsal of it, puts into
@@ -200,8 +217,8 @@ func rehearsalBytes() (job.Bytes, error) {
 	if err != nil {
 		return 0, err
 	}
-	t := training{plan: n, optimizer: nn.Optimizer(n.Local)}
-	model := max(program.Sizes().Total, int64(averageBytes(t.optimizer, spec.ParamCount())))
+	t := training{plan: n, count: spec.ParamCount(), optimizer: nn.Optimizer(n.Local)}
+	model := max(program.Sizes().Total, int64(t.averageBytes()))
 	return job.Bytes(model + t.stream(0).Bytes()).CeilTo(pageBytes), nil
 }
 

@@ -46,7 +46,7 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 	spec := t.stream(task.Replica)
 	spec.Window = task.Window
 	program, err := nn.Compile(t.model, nn.Config{
-		Batch: spec.Batch, MicroBatch: min(task.MicroBatch, spec.Batch), Train: true, Optimizer: t.optimizer,
+		Batch: t.localBatch(), MicroBatch: min(task.MicroBatch, t.localBatch()), Train: true, Optimizer: t.local(),
 		Threads: task.Threads, Spin: task.Spin,
 	})
 	if err != nil {
@@ -54,7 +54,7 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 	}
 	least := 0
 	if task.Meet {
-		least = averageBytes(t.optimizer, t.count)
+		least = t.averageBytes()
 	}
 	arena, instance, memory, err := w.bind(program, spec, least)
 	if err != nil {
@@ -112,20 +112,35 @@ func (l *learner) run(ctx context.Context) error {
 	return l.steps(ctx)
 }
 
-// stream says what a replica reads. No batch has more records than the largest
-// replica, and what is compiled for more would take memory for nothing: a larger
-// local batch divides an epoch into one step just as this one does.
+// localBatch is the largest number of records of one step of a replica. No batch
+// has more than the largest replica, and what is compiled for more would take
+// memory for nothing: a larger local batch divides an epoch into one step just as
+// this one does.
+func (t *training) localBatch() int {
+	n := t.plan
+	if t.stepwise() {
+		return (min(n.Batch, n.Dataset.Train)-1)/n.Replicas + 1
+	}
+	return min(n.LocalBatch, max(1, (n.Dataset.Train-1)/n.Replicas+1))
+}
+
+// stream says what a replica reads: its own records, or its part of every batch
+// of all records in the order of a sequential run.
 func (t *training) stream(replica int) shard.StreamSpec {
 	n := t.plan
-	largest := max(1, (n.Dataset.Train-1)/n.Replicas+1)
-	return shard.StreamSpec{
+	spec := shard.StreamSpec{
 		Pieces:        shard.Pieces(n.Dataset.Train, n.Dataset.ShardRecords, n.Replicas, replica),
 		RecordBytes:   int(n.Dataset.RecordBytes()),
 		Seed:          n.Seed,
 		Replica:       replica,
-		Batch:         min(n.LocalBatch, largest),
+		Batch:         t.localBatch(),
 		StepsPerEpoch: n.StepsPerEpoch,
 	}
+	if t.stepwise() {
+		spec.Pieces, spec.Replica = shard.Pieces(n.Dataset.Train, n.Dataset.ShardRecords, 1, 0), 0
+		spec.Batch, spec.Parts, spec.Part = min(n.Batch, n.Dataset.Train), n.Replicas, replica
+	}
+	return spec
 }
 
 // streamAlignment is that of a stream's memory after the program's.
@@ -164,7 +179,8 @@ func (w *Worker) release(arena *nn.Arena, instance *nn.Instance) error {
 	return arena.Close()
 }
 
-// held returns the vectors of an instance that training.groups describes.
+// held returns the vectors of an instance that training.groups describes, as far
+// as the instance has them.
 func held(instance *nn.Instance) [][]float32 {
 	m, v := instance.Moments()
 	all := [][]float32{instance.Weights(), m, v}
@@ -179,11 +195,9 @@ func (l *learner) read(ctx context.Context, step int) (err error) {
 		l.instance.Init(t.plan.Seed)
 		return nil
 	}
-	groups := t.groups()
-	key := t.keys.Replica(l.task.Replica, step)
+	key, groups := t.keys.Replica(l.task.Replica, step), t.replicaGroups()
 	if step%t.plan.RoundSteps == 0 {
-		key = t.keys.Global(step)
-		groups = append(groups, t.outer())
+		key, groups = t.keys.Global(step), t.globalGroups()
 	}
 	s, err := l.w.openState(ctx, t, key, step, groups)
 	if err != nil {
@@ -206,9 +220,13 @@ func (l *learner) read(ctx context.Context, step int) (err error) {
 // put stores the replica's state after a step.
 func (l *learner) put(ctx context.Context, step int) error {
 	t := l.t
+	flats := held(l.instance)
+	if t.stepwise() {
+		flats = [][]float32{l.instance.Gradients()}
+	}
 	var all []safetensors.Tensor
-	for g, flat := range held(l.instance) {
-		all = append(all, t.groups()[g].tensors(flat)...)
+	for g, flat := range flats {
+		all = append(all, t.replicaGroups()[g].tensors(flat)...)
 	}
 	if err := l.w.putTensors(ctx, t.keys.Replica(l.task.Replica, step), t.stateMeta(step), all); err != nil {
 		return err
@@ -255,18 +273,28 @@ func (l *learner) step(ctx context.Context, load shard.LoadFunc) error {
 	if err != nil {
 		return err
 	}
+	input := nn.StepInput{
+		Pixels: batch.Pixels, Labels: batch.Labels, Scale: n.Dataset.Scale,
+		Step: l.loop.next + 1, Seed: n.Seed, Replica: l.task.Replica,
+	}
+	take := l.instance.Step
+	if l.t.stepwise() {
+		// What is dropped is what the sequential run drops.
+		input.Replica, input.First = 0, batch.First
+		take = l.instance.Gradient
+	}
 	if batch.Len() > 0 {
 		began := time.Now()
-		loss, err := l.instance.Step(nn.StepInput{
-			Pixels: batch.Pixels, Labels: batch.Labels, Scale: n.Dataset.Scale,
-			Step: l.loop.next + 1, Seed: n.Seed, Replica: l.task.Replica,
-		})
+		loss, err := take(input)
 		if err != nil {
 			return stepError(err, l.task, l.loop.next, n)
 		}
 		l.result.StepTime += time.Since(began)
+		l.result.Steps++
 		l.result.LossSum += loss * float64(batch.Len())
 		l.result.Records += batch.Len()
+	} else if l.t.stepwise() {
+		clear(l.instance.Gradients())
 	}
 	l.loop = l.loop.stepped(time.Now())
 	return nil

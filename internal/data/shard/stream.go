@@ -82,7 +82,17 @@ type StreamSpec struct {
 	// more, the steps beyond have empty batches. All replicas of a job have the
 	// same number although their records may differ by one.
 	StepsPerEpoch int
+	// Parts, if more than one, divides the records of every batch as [Owned] does
+	// those of a data set: Next returns the part with the number Part. Streams
+	// that differ only in Part together read what one without parts reads.
+	Parts, Part int
 }
+
+// parts is Parts as it is meant.
+func (s StreamSpec) parts() int { return max(1, s.Parts) }
+
+// largestPart is the number of records of the largest part of a batch.
+func (s StreamSpec) largestPart() int { return (s.Batch-1)/s.parts() + 1 }
 
 // Validate says what is wrong with a spec that came from outside the program.
 func (s StreamSpec) Validate() error {
@@ -97,6 +107,8 @@ func (s StreamSpec) Validate() error {
 		return fmt.Errorf("shard: stream with a window of %d records", s.Window)
 	case s.StepsPerEpoch < 1:
 		return fmt.Errorf("shard: stream with %d steps an epoch", s.StepsPerEpoch)
+	case s.Parts < 0 || s.Part < 0 || s.Part >= s.parts():
+		return fmt.Errorf("shard: stream of part %d of %d", s.Part, s.parts())
 	}
 	for i, p := range s.Pieces {
 		if p.Shard < 0 || p.From < 0 || p.To <= p.From || p.To > MaxRecords {
@@ -121,11 +133,11 @@ func BatchBytes(batch, recordBytes int) int64 {
 	return int64(batch) * int64(recordBytes+labelBytes)
 }
 
-// Bytes is exactly what a stream over s takes: [WindowBytes] plus [BatchBytes],
-// or less where the window holds a part of a piece, which adds the list of the
-// records in it.
+// Bytes is exactly what a stream over s takes: [WindowBytes] plus the
+// [BatchBytes] of the largest part of a batch, or less where the window holds a
+// part of a piece, which adds the list of the records in it.
 func (s StreamSpec) Bytes() int64 {
-	all := WindowBytes(s.Pieces, s.RecordBytes) + BatchBytes(s.Batch, s.RecordBytes)
+	all := WindowBytes(s.Pieces, s.RecordBytes) + BatchBytes(s.largestPart(), s.RecordBytes)
 	if most, held := largest(s.Pieces), s.held(); held < most {
 		all += int64(held)*orderBytes - int64(most-held)*int64(s.RecordBytes+labelBytes)
 	}
@@ -155,6 +167,8 @@ func largest(pieces []Piece) int {
 // and valid until the next call of Next.
 type Batch struct {
 	Step, Epoch int
+	// First is the place of the first of these records in the whole batch.
+	First int
 	// Pixels are the images one after the other, Labels their classes. Both
 	// are empty when the replica has no record left in this epoch.
 	Pixels []byte
@@ -242,9 +256,9 @@ func NewStreamIn(memory []byte, spec StreamSpec) (*Stream, error) {
 		s.picked = numbers(held)
 	}
 	s.window = &Window{Labels: labels(held)[:0]}
-	s.batchLabels = labels(spec.Batch)
+	s.batchLabels = labels(spec.largestPart())
 	s.window.Pixels = pixels(held)[:0]
-	s.batchPixels = pixels(spec.Batch)
+	s.batchPixels = pixels(spec.largestPart())
 	return s, nil
 }
 
@@ -279,7 +293,9 @@ func (s *Stream) Next(ctx context.Context, load LoadFunc) (Batch, error) {
 	if inEpoch <= s.records/s.spec.Batch {
 		from = min(s.records, inEpoch*s.spec.Batch)
 	}
-	n := min(s.spec.Batch, s.records-from)
+	first, end := Owned(min(s.spec.Batch, s.records-from), s.spec.parts(), s.spec.Part)
+	b.First = first
+	from, n := from+first, end-first
 	for filled := 0; filled < n; {
 		got, err := s.fill(ctx, load, epoch, from+filled, filled, n)
 		if err != nil {

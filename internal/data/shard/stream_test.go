@@ -453,3 +453,63 @@ func TestNewStreamIn_BadMemory(t *testing.T) {
 		t.Error("a bad spec: no objection")
 	}
 }
+
+// TestStream_Parts: the parts of every batch, one after the other, are the batch.
+func TestStream_Parts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		records, perShard := rapid.IntRange(1, 60).Draw(t, "records"), rapid.IntRange(1, 20).Draw(t, "records a shard")
+		spec := StreamSpec{
+			Pieces: Pieces(records, perShard, 1, 0), RecordBytes: 1, Seed: 3, Batch: rapid.IntRange(1, 20).Draw(t, "batch"),
+		}
+		spec.StepsPerEpoch = (records + spec.Batch - 1) / spec.Batch
+		load := func(_ context.Context, p Piece, dst *Window) error {
+			for i := p.From; i < p.To; i++ {
+				dst.Pixels, dst.Labels = append(dst.Pixels, byte(i)), append(dst.Labels, uint16(p.Shard))
+			}
+			return nil
+		}
+		open := func(spec StreamSpec) *Stream {
+			s, err := NewStream(spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Bytes() != spec.Bytes() {
+				t.Fatalf("takes %d bytes, predicted %d", s.Bytes(), spec.Bytes())
+			}
+			return s
+		}
+		whole := open(spec)
+		spec.Parts = rapid.IntRange(1, 7).Draw(t, "parts")
+		parts := make([]*Stream, spec.Parts)
+		for i := range parts {
+			spec.Part = i
+			parts[i] = open(spec)
+		}
+		for range 2 * spec.StepsPerEpoch {
+			want, err := whole.Next(context.Background(), load)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pixels, labels := []byte(nil), []uint16(nil)
+			for i, s := range parts {
+				got, err := s.Next(context.Background(), load)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got.First != len(labels) || got.Step != want.Step || got.Epoch != want.Epoch {
+					t.Fatalf("part %d of step %d starts with record %d", i, want.Step, got.First)
+				}
+				pixels, labels = append(pixels, got.Pixels...), append(labels, got.Labels...)
+			}
+			if !slices.Equal(pixels, want.Pixels) || !slices.Equal(labels, want.Labels) {
+				t.Fatalf("step %d: parts have %v of %v, the batch %v of %v", want.Step, pixels, labels, want.Pixels, want.Labels)
+			}
+		}
+	})
+	for _, part := range []int{-1, 3} {
+		spec := StreamSpec{RecordBytes: 1, Batch: 1, StepsPerEpoch: 1, Parts: 3, Part: part}
+		if err := spec.Validate(); err == nil {
+			t.Errorf("part %d of 3 is accepted", part)
+		}
+	}
+}

@@ -76,8 +76,8 @@ func startImitation(t testing.TB) *server {
 // realServer is a redis-server or valkey-server that this test started.
 type realServer struct {
 	program, port, folder string
-	args         []string
-	cmd          *exec.Cmd
+	args                  []string
+	cmd                   *exec.Cmd
 }
 
 // startServer starts a server with an append-only file that is synced at
