@@ -24,6 +24,10 @@ type options struct {
 	store string
 	// workerStore is the store's address as containers see it; "" is store.
 	workerStore string
+	// platform is what containers run on, image what they run where they run one;
+	// "" is made of the worker beside this program. whisk says which OpenWhisk.
+	platform, image string
+	whisk           whiskOptions
 	// enforcement is one of the process driver's kinds; "" is the first that works.
 	enforcement string
 	// dataDir, offline and shape say where data comes from and how it looks.
@@ -140,11 +144,20 @@ func (o *options) platformFlags(cmd *cobra.Command) {
 
 func (o *options) poolFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.Var(bytesValue{&o.pool.PoolMemory}, "pool-memory", "memory of all containers of the embedded platform together (default 2048)")
+	f.Var(bytesValue{&o.pool.PoolMemory}, "pool-memory", "memory of all containers together (default 2048); with OpenWhisk that of all invokers, which it does not tell (default there 1024)")
 	f.Var(bytesValue{&o.pool.MemoryMin}, "min-memory", "smallest memory limit that the embedded platform offers (default 128)")
 	f.Var(bytesValue{&o.pool.MemoryMax}, "max-memory", "largest memory limit that the embedded platform offers (default 512)")
 	o.enforcementFlag(cmd)
 	o.workerStoreFlag(cmd)
+	o.platformKindFlags(cmd)
+}
+
+func (o *options) platformKindFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.Var(platformValue{&o.platform}, "platform", "what containers run on: process (child processes) or openwhisk")
+	f.StringVar(&o.image, "image", "", "image of the worker, for --platform openwhisk")
+	o.whiskFlags(cmd)
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return checkPlatformFlags(o.platform, cmd) }
 }
 
 func (o *options) enforcementFlag(cmd *cobra.Command) {

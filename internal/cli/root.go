@@ -41,6 +41,8 @@ Data goes to stdout, progress and problems to stderr. NO_COLOR is honoured.`
 type app struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
+	// lookupenv tells empty variables from missing ones; nil: none is empty.
+	lookupenv func(string) (string, bool)
 	// program is the path of this program, beside which the worker is.
 	program func() (string, error)
 	// started says that the command line made sense so far and a command runs.
@@ -56,10 +58,10 @@ type app struct {
 // worker becomes one, whatever its arguments.
 func Run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 	if worker.Wanted() {
-		return worker.Main(ctx, stderr)
+		return worker.Main(ctx, nil, stderr)
 	}
 	a := &app{
-		stdout: stdout, stderr: stderr, getenv: os.Getenv, program: os.Executable,
+		stdout: stdout, stderr: stderr, getenv: os.Getenv, lookupenv: os.LookupEnv, program: os.Executable,
 		terminal: term.IsTerminal(int(stderr.Fd())),
 	}
 	if columns, _, err := term.GetSize(int(stdout.Fd())); err == nil {

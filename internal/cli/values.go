@@ -174,6 +174,30 @@ func (v syncValue) Set(s string) error {
 	return fmt.Errorf("want %s or %s", job.SyncRounds, job.SyncStep)
 }
 
+// Kinds of platform, as --platform names them.
+const (
+	platformProcess   = "process"
+	platformOpenWhisk = "openwhisk"
+)
+
+// platformValue is a flag for a kind of platform; "" is process.
+type platformValue struct{ name *string }
+
+func (v platformValue) String() string {
+	if v.name == nil || *v.name == "" {
+		return platformProcess
+	}
+	return *v.name
+}
+func (v platformValue) Type() string { return "string" }
+func (v platformValue) Set(s string) error {
+	if s != platformProcess && s != platformOpenWhisk {
+		return fmt.Errorf("want %s or %s", platformProcess, platformOpenWhisk)
+	}
+	*v.name = s
+	return nil
+}
+
 // shapeValue is a flag for the shape of an image.
 type shapeValue struct{ shape **format.Shape }
 

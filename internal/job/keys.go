@@ -74,6 +74,12 @@ func (k Keys) Final() string { return k.state() + "/model" }
 // Counts is what inference over one piece of the test part found.
 func (k Keys) Counts(part int) string { return fmt.Sprintf("jobs/%s/counts/%06d", k.Job, part) }
 
+// Fence is the status that a controller, counted from 0, sets to end its tasks
+// where the platform cannot do that.
+func (k Keys) Fence(controller int) string {
+	return fmt.Sprintf("jobs/%s/fence/%06d", k.Job, controller)
+}
+
 // Predictions is what inference over one piece of the test part predicted, in the
 // form of [AppendPrediction].
 func (k Keys) Predictions(piece int) string {

@@ -238,8 +238,8 @@ func (c *cloud) run(a *activation, id string, task job.Task, action platform.Act
 		answer = []byte(`{}`)
 	}
 	kind := platform.Success
-	var result job.TaskResult
-	if json.Unmarshal(answer, &result) == nil && result.Error != "" {
+	result, err := job.DecodeAnswer(answer)
+	if err == nil && result.Error != "" {
 		kind = platform.ApplicationError
 	}
 	c.end(a, platform.Outcome{Kind: kind, Message: result.Error, Result: answer, Usage: usage})
@@ -309,8 +309,7 @@ func (c *cloud) work(a *activation, task job.Task, failAt int, delay time.Durati
 	}
 	post("/init", []byte(`{"value":{"env":{"`+worker.StoreEnv+`":"mem://"}}}`))
 	answer := post("/run", mustJSON(map[string]job.Task{"value": task}))
-	var result job.TaskResult
-	if json.Unmarshal(answer, &result) == nil && result.Error == "" && view.reads != nil && !view.partial {
+	if result, err := job.DecodeAnswer(answer); err == nil && result.Error == "" && view.reads != nil && !view.partial {
 		done.Store(key, &work{view.reads, view.writes, answer})
 	}
 	return answer
