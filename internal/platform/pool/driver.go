@@ -97,6 +97,9 @@ var (
 	// ErrImage is wrapped by errors of Driver.Start about an image that could not
 	// be had.
 	ErrImage = errors.New("image cannot be had")
+	// ErrProgram is wrapped by errors of Driver.Start about an image without the
+	// program that it names.
+	ErrProgram = errors.New("program not found in image")
 )
 
 // Reply is what a worker answered, as it was: for front ends that have to say
