@@ -17,6 +17,9 @@ type options struct {
 	store string
 	// workerStore is the store's address as containers see it; "" is store.
 	workerStore string
+	// platform is the kind of containers, image what they run where they run one;
+	// "" is made of the worker beside this program.
+	platform, image string
 	// enforcement is one of the process driver's kinds; "" is the first that works.
 	enforcement string
 	// dataDir, offline and shape say where data comes from and how it looks.
@@ -65,6 +68,8 @@ func (o *options) poolFlags(cmd *cobra.Command) {
 	f.Var(bytesValue{&o.pool.PoolMemory}, "pool-memory", "memory of all containers of the embedded platform together (default 2048)")
 	f.Var(bytesValue{&o.pool.MemoryMin}, "min-memory", "smallest memory limit that the embedded platform offers (default 128)")
 	f.Var(bytesValue{&o.pool.MemoryMax}, "max-memory", "largest memory limit that the embedded platform offers (default 512)")
+	f.Var(platformValue{&o.platform}, "platform", "what containers are: process (child processes) or docker")
+	f.StringVar(&o.image, "image", "", "image of the worker, for --platform docker (default: made of the worker beside this program)")
 	o.enforcementFlag(cmd)
 	o.workerStoreFlag(cmd)
 }

@@ -128,6 +128,30 @@ func (v enforcementValue) Set(s string) error {
 	return fmt.Errorf("want one of %s", strings.Join(names, ", "))
 }
 
+// Kinds of platform, as --platform names them.
+const (
+	platformProcess = "process"
+	platformDocker  = "docker"
+)
+
+// platformValue is a flag for a kind of platform; "" is process.
+type platformValue struct{ name *string }
+
+func (v platformValue) String() string {
+	if v.name == nil || *v.name == "" {
+		return platformProcess
+	}
+	return *v.name
+}
+func (v platformValue) Type() string { return "string" }
+func (v platformValue) Set(s string) error {
+	if s != platformProcess && s != platformDocker {
+		return fmt.Errorf("want %s or %s", platformProcess, platformDocker)
+	}
+	*v.name = s
+	return nil
+}
+
 // shapeValue is a flag for the shape of an image.
 type shapeValue struct{ shape **format.Shape }
 

@@ -43,6 +43,7 @@ type record struct {
 	annotations      []pair
 	start, end       time.Time
 	duration         time.Duration
+	wait             time.Duration // from the request to start
 	status           status
 	result           json.RawMessage
 	size             *int64 // of the container's answer; nil when there was none
@@ -128,7 +129,8 @@ func (s *Server) makeRecord(act *activation, e pool.Ended) *record {
 		note("binding", act.binding)
 	}
 	note("path", act.action.path())
-	note("waitTime", max(0, began.Sub(act.received).Milliseconds()))
+	rec.wait = max(0, began.Sub(act.received))
+	note("waitTime", rec.wait.Milliseconds())
 	note("kind", act.action.exec.kind)
 	note("timeout", rec.timedOut)
 	note("limits", act.action.limits.json())

@@ -84,7 +84,7 @@ func (m *metrics) ended(rec *record, e pool.Ended) {
 		start = "cold"
 	}
 	m.activations.WithLabelValues(rec.status.String(), start).Inc()
-	m.wait.Observe(e.Outcome.Usage.Wait.Seconds())
+	m.wait.Observe(rec.wait.Seconds())
 	if rec.isCold && !e.RunBegan.IsZero() {
 		m.initTime.Observe(e.RunBegan.Sub(e.InitBegan).Seconds())
 	}
