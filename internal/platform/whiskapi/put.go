@@ -175,7 +175,6 @@ func compact(raw json.RawMessage) json.RawMessage {
 var (
 	imagePattern  = regexp.MustCompile(`\A(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]+)?/)?(?:[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*/)*[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?\z`)
 	digestPattern = regexp.MustCompile(`@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}\z`)
-	base64Pattern = regexp.MustCompile(`\A(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\z`)
 )
 
 // parseImage checks an image's name and returns it without its digest, which
@@ -239,11 +238,26 @@ func parseExec(raw json.RawMessage, cfg *Config) (e exec, err error) {
 		}
 		e.kind = managed.Name
 	}
-	e.binary = e.code != "" && len(e.code)%4 == 0 && base64Pattern.MatchString(e.code)
 	if size := e.size(); size > int64(codeMax) {
 		return e, tooLarge("exec", size, int64(codeMax))
 	}
+	e.binary = isBinary(e.code)
 	return e, nil
+}
+
+// isBinary reports whether code looks like base64: that is how OpenWhisk tells.
+func isBinary(code string) bool {
+	if code == "" || len(code)%4 != 0 {
+		return false
+	}
+	body := strings.TrimSuffix(strings.TrimSuffix(code, "="), "=")
+	for i := range len(body) {
+		c := body[i]
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '+' && c != '/' {
+			return false
+		}
+	}
+	return true
 }
 
 // kind finds a managed kind, or says which ones there are.
