@@ -467,3 +467,23 @@ func (w *world) record(g got) map[string]any {
 	id := g.header.Get("x-openwhisk-activation-id")
 	return w.ask("GET", "activations/"+id, "").want(200).object()
 }
+
+type (
+	httpRequest = http.Request
+	stemCell    = pool.StemCell
+)
+
+func newRequest(w *world, method, path, body string) *http.Request {
+	w.Helper()
+	req, err := http.NewRequestWithContext(w.Context(), method, "http://whisk/api/v1/namespaces/_/"+path, strings.NewReader(body))
+	if err != nil {
+		w.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.SetBasicAuth(w.as.UUID, w.as.Secret)
+	return req
+}
+
+var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func newBody(text string) io.ReadCloser { return io.NopCloser(strings.NewReader(text)) }
