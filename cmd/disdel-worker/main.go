@@ -15,7 +15,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := worker.Main(ctx, os.Stderr)
+	code := worker.Main(ctx, os.Args[1:], os.Stderr)
 	stop()
 	os.Exit(code)
 }

@@ -53,7 +53,7 @@ type app struct {
 // worker becomes one, whatever its arguments.
 func Run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 	if worker.Wanted() {
-		return worker.Main(ctx, stderr)
+		return worker.Main(ctx, nil, stderr)
 	}
 	a := &app{
 		stdout: stdout, stderr: stderr, getenv: os.Getenv, program: os.Executable,

@@ -19,6 +19,9 @@ const (
 	maxFailures = 4
 	// maxThrottled is how often in a row it may be throttled.
 	maxThrottled = 60
+	// maxSuspects is how often in a row a unit may be lost in a way that may have
+	// been for its memory limit: then it counts as that.
+	maxSuspects = 2
 	// maxRevisions is how many resource plans a job may have.
 	maxRevisions = 12
 
@@ -167,10 +170,12 @@ func replan(s State) []action {
 		}
 		var next job.Resources
 		var err error
-		switch p.last.Ended.Kind {
-		case platform.OutOfMemory:
+		switch e := p.last.Ended; {
+		case e.Kind == platform.OutOfMemory, e.MaybeMemory && p.suspects >= maxSuspects:
 			next, err = plan.AfterOutOfMemory(*s.Resources, s.Created.Spec, s.Created.Limits, t.Role)
-		case platform.TimedOut:
+		case e.TooLarge:
+			next, err = plan.AfterTooLarge(*s.Resources, s.Created.Spec, s.Created.Limits, t.Role)
+		case e.Kind == platform.TimedOut:
 			next, err = plan.AfterTimeout(*s.Resources, t.Role)
 		default:
 			continue
@@ -278,6 +283,9 @@ func hopeless(p progress) string {
 			return e.Message
 		}
 	case platform.Refused, platform.Unauthorised:
+		if e.TooLarge && p.last.Task.Role != job.RoleProbe {
+			return "" // answered by another plan
+		}
 		return e.Message
 	case platform.OutOfMemory, platform.TimedOut:
 		// Answered by another plan, whose number is bounded.
@@ -299,6 +307,9 @@ func hopeless(p progress) string {
 func notBefore(p progress) time.Time {
 	switch p.last.Ended.Kind {
 	case platform.Throttled:
+		if until := p.last.Ended.NotBefore; until.After(p.lastAt) {
+			return until
+		}
 		return p.lastAt.Add(throttledPause)
 	case platform.OutOfMemory, platform.TimedOut:
 		return p.lastAt

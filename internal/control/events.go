@@ -83,6 +83,11 @@ type Ended struct {
 	Message string          `json:"message,omitempty"`
 	Result  *job.TaskResult `json:"result,omitempty"`
 	Usage   platform.Usage  `json:"usage"`
+	// NotBefore is when a throttled call can succeed, as the platform says.
+	NotBefore time.Time `json:"not_before,omitzero"`
+	// MaybeMemory and TooLarge as in platform.Outcome.
+	MaybeMemory bool `json:"maybe_memory,omitempty"`
+	TooLarge    bool `json:"too_large,omitempty"`
 }
 
 // Published says that the trained model is in the store's list of models.

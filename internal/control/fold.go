@@ -91,9 +91,12 @@ type progress struct {
 	// throttled is how often in a row it was throttled; running out of memory
 	// and time is answered by other plans.
 	failures, throttled int
-	outgrown            job.Bytes // the largest limit that it ran out of
-	last                *Attempt  // the last failure
-	lastAt              time.Time
+	// suspects is how often in a row it was lost in a way that may have been for
+	// the memory limit, under the same resource plan.
+	suspects int
+	outgrown job.Bytes // the largest limit that it ran out of
+	last     *Attempt  // the last failure
+	lastAt   time.Time
 }
 
 // fold applies one event. An event that cannot follow the ones before it is an
@@ -170,7 +173,7 @@ func fold(s State, e Event) (State, error) {
 		}
 		// However often controllers are replaced, the job goes on.
 		for _, p := range s.units {
-			p.failures, p.throttled = 0, 0
+			p.failures, p.throttled, p.suspects = 0, 0, 0
 		}
 		s.Controllers++
 		// The platform has forgotten the actions of a controller that is gone.
@@ -216,10 +219,20 @@ func ended(s State, e Ended, at time.Time) State {
 		default:
 			p.failures++
 		}
+		if p.last != nil && p.last.Revision != attempt.Revision {
+			p.suspects = 0
+		}
+		if e.MaybeMemory {
+			p.suspects++
+		}
+		if p.suspects >= maxSuspects {
+			// Answered by another plan, like memory that was surely too little.
+			p.outgrown, p.failures = max(p.outgrown, attempt.Limit), 0
+		}
 		p.last, p.lastAt = &Attempt{Invoked: attempt.Invoked, Controller: attempt.Controller, At: attempt.At, Ended: &e}, at
 		return s
 	}
-	p.failures, p.throttled, p.last = 0, 0, nil
+	p.failures, p.throttled, p.suspects, p.last = 0, 0, 0, nil
 	return succeeded(s, attempt.Task, *e.Result)
 }
 

@@ -71,7 +71,12 @@ func (r *runner) timeout() time.Duration {
 func attempt(ctx context.Context, p platform.Platform, call platform.Call, limit time.Duration) Ended {
 	id, err := p.Invoke(ctx, call)
 	if err != nil {
-		return Ended{Kind: platform.KindOf(err), Message: "invoke: " + err.Error()}
+		e := Ended{Kind: platform.KindOf(err), Message: "invoke: " + err.Error()}
+		var throttle *platform.Throttle
+		if errors.As(err, &throttle) {
+			e.NotBefore = throttle.Until.UTC()
+		}
+		return e
 	}
 	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -86,21 +91,24 @@ func attempt(ctx context.Context, p platform.Platform, call platform.Call, limit
 		}
 		return e
 	}
-	e := Ended{Kind: out.Kind, Message: out.Message, Usage: out.Usage}
+	e := Ended{Kind: out.Kind, Message: out.Message, Usage: out.Usage, MaybeMemory: out.MaybeMemory, TooLarge: out.TooLarge}
 	if out.Kind != platform.Success && out.Kind != platform.ApplicationError {
 		return e
 	}
 	if out.Kind == platform.ApplicationError && len(out.Result) == 0 {
 		return e // the worker refused to be initialised, and the message says why
 	}
-	var result job.TaskResult
-	if err := json.Unmarshal(out.Result, &result); err != nil {
+	result, err := job.DecodeAnswer(out.Result)
+	if err != nil {
 		e.Kind, e.Message = platform.Lost, "the worker's answer is no task result: "+err.Error()
 		return e
 	}
 	e.Result = &result
 	if result.Error != "" {
-		e.Kind, e.Message = platform.ApplicationError, result.Error
+		if e.Kind == platform.Success || result.Reason != "" {
+			e.Message = result.Error
+		} // else the error is not the worker's own, and the platform knows more
+		e.Kind = platform.ApplicationError
 	}
 	if result.Probe != nil && out.Usage.Peak > 0 {
 		// The platform also sees what belongs to the container but not to the

@@ -29,11 +29,14 @@ type Limits struct {
 	PayloadMax Bytes `json:"payload_max_bytes"`
 	// Processors is the number of cores that all containers share (never 0).
 	Processors int `json:"processors"`
+	// NoCancel says that a call that was started runs to its end or its time
+	// limit, whatever is cancelled or removed.
+	NoCancel bool `json:"no_cancel,omitempty"`
 	// LocalFiles says that containers see this machine's file system, so that
 	// a folder store can serve them.
 	LocalFiles bool `json:"local_files"`
 	// Enforcement says who enforces the memory limit: "cgroup v2", "cgroup v1",
-	// "systemd scope", "docker", "pod", or "watched" where no kernel limit could
+	// "systemd scope", "docker", "pod", "openwhisk", or "watched" where no kernel limit could
 	// be set and a resident-memory watch kills instead.
 	Enforcement string `json:"enforcement"`
 }

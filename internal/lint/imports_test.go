@@ -52,6 +52,7 @@ var mayImport = map[string][]string{
 	"internal/platform":                         {"internal/job"},
 	"internal/platform/platformtest":            {"internal/job", "internal/platform"},
 	"internal/platform/platformtest/testworker": {unixCall},
+	"internal/platform/openwhisk":               {"internal/job", "internal/platform"},
 	"internal/platform/pool":                    {"internal/job", "internal/platform"},
 	"internal/platform/pool/process":            {"internal/job", "internal/platform", "internal/platform/pool", unixCall},
 

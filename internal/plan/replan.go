@@ -47,6 +47,29 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 	return next, nil
 }
 
+// AfterTooLarge makes the next resource plan after the platform took a call of
+// r's memory for which no machine of it has room: the least memory that the
+// estimates allow. Infeasible when that is no less, or the user fixes the memory.
+func AfterTooLarge(r job.Resources, spec job.Spec, limits job.Limits, role job.Role) (job.Resources, error) {
+	next := r
+	next.Revision++
+	_, need := largest(r.Roles)
+	least := CeilMemory(max(need, limits.MemoryMin), limits)
+	switch {
+	case spec.Memory > 0:
+		return r, &Infeasible{"pool memory", int64(spec.Memory), int64(least), fmt.Sprintf(
+			"the platform has no room for containers of the %v that --memory fixes, and the job needs %v; take less or leave it out", spec.Memory, least)}
+	case least >= r.Memory:
+		return r, &Infeasible{"pool memory", int64(r.Memory), int64(r.Memory) - 1, fmt.Sprintf(
+			"the platform has no room for containers of %v, which %s needs; %s", r.Memory, role, lessMemory(role))}
+	}
+	next.Memory = least
+	next.Explanation = nil
+	containers(&next, spec, limits, r.Containers)
+	next.Explanation = append(next.Explanation, fmt.Sprintf("memory: the platform has no room for containers of %v, so %v now.", r.Memory, least))
+	return next, nil
+}
+
 // AfterTimeout makes the next resource plan after an invocation of role overran
 // its time limit: smaller slices. Infeasible when they cannot be smaller.
 func AfterTimeout(r job.Resources, role job.Role) (job.Resources, error) {

@@ -16,7 +16,7 @@
 //  1. Every accepted invocation ends in exactly one [Outcome].
 //  2. Out of memory is read from the kernel's counters or the engine's own
 //     state, never guessed from silence; where it cannot be told apart the
-//     outcome is [Lost].
+//     outcome is [Lost], with MaybeMemory set.
 //  3. Invocations are not idempotent: a call that failed on the way may have
 //     run. Callers must be.
 package platform

@@ -28,6 +28,20 @@ var (
 	ErrUnavailable = errors.New("platform: unavailable")
 )
 
+// Throttle is an [ErrThrottled] of a platform that says when to ask again.
+type Throttle struct {
+	// Until is when a try can succeed; before that none can.
+	Until time.Time
+	// Text says what there was too much of.
+	Text string
+}
+
+// Error says what there was too much of.
+func (t *Throttle) Error() string { return ErrThrottled.Error() + ": " + t.Text }
+
+// Unwrap makes errors.Is(err, ErrThrottled) true.
+func (t *Throttle) Unwrap() error { return ErrThrottled }
+
 // Platform runs actions. All methods may be called at once from many
 // goroutines and stop with the context's error once ctx is done.
 type Platform interface {
@@ -57,13 +71,14 @@ type Platform interface {
 	Await(ctx context.Context, id Activation) (Outcome, error)
 
 	// Cancel ends the activation as soon as the platform can: it then has the
-	// outcome Cancelled unless it ended by itself first. Idempotent. ErrNotFound
-	// for an unknown id.
+	// outcome Cancelled unless it ended by itself first. Where Limits.NoCancel is
+	// set the call itself goes on, at most until its time limit, and only its
+	// outcome is no longer waited for. Idempotent. ErrNotFound for an unknown id.
 	Cancel(ctx context.Context, id Activation) error
 
 	// Remove deletes the package, its actions and their containers, cancels its
 	// activations, and forgets their outcomes. Idempotent: a package that does
-	// not exist is no error.
+	// not exist is no error. ErrRefused for one that disdel did not make.
 	Remove(ctx context.Context, pkg string) error
 }
 
@@ -153,12 +168,18 @@ type Outcome struct {
 	Result json.RawMessage
 	// Message says in one line what happened, for every kind but Success.
 	Message string
-	Usage   Usage
+	// MaybeMemory is set with Lost where the platform cannot tell a container
+	// that was killed by its memory limit from one that died otherwise.
+	MaybeMemory bool
+	// TooLarge is set with Refused where the platform took a call that no
+	// machine of it has the memory for.
+	TooLarge bool
+	Usage    Usage
 }
 
 // Usage is what an activation took.
 type Usage struct {
-	// Container that served the call; "" when none did.
+	// Container that served the call; "" when none did, or it is not known.
 	Container string
 	// Cold says that the container was started for this call.
 	Cold bool

@@ -202,8 +202,8 @@ func (c *cloud) run(a *activation, id string, task job.Task, action platform.Act
 		answer = []byte(`{}`)
 	}
 	kind := platform.Success
-	var result job.TaskResult
-	if json.Unmarshal(answer, &result) == nil && result.Error != "" {
+	result, err := job.DecodeAnswer(answer)
+	if err == nil && result.Error != "" {
 		kind = platform.ApplicationError
 	}
 	c.end(a, platform.Outcome{Kind: kind, Message: result.Error, Result: answer, Usage: usage})
@@ -254,8 +254,7 @@ func (c *cloud) work(ctx context.Context, task job.Task, failAt int) []byte {
 	}
 	post("/init", []byte(`{"value":{"env":{"`+worker.StoreEnv+`":"mem://"}}}`))
 	answer := post("/run", mustJSON(map[string]job.Task{"value": task}))
-	var result job.TaskResult
-	if json.Unmarshal(answer, &result) == nil && result.Error == "" {
+	if result, err := job.DecodeAnswer(answer); err == nil && result.Error == "" {
 		done.Store(key, &work{view.reads, view.writes, answer})
 	}
 	return answer

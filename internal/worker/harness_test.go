@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -27,11 +28,15 @@ import (
 	"disdel/internal/store/mem"
 )
 
+// listenRole names the variable with the arguments of a worker that is started
+// as the program of an image.
+const listenRole = "DISDEL_TEST_ARGS"
+
 // The test program is also the worker that tests start as a process.
 func TestMain(m *testing.M) {
-	if Wanted() {
+	if Wanted() || os.Getenv(loopEnv) != "" || os.Getenv(listenRole) != "" {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		code := Main(ctx, os.Stderr)
+		code := Main(ctx, strings.Fields(os.Getenv(listenRole)), os.Stderr)
 		stop()
 		os.Exit(code)
 	}

@@ -4,7 +4,10 @@ package worker
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -15,33 +18,90 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"disdel/internal/job"
 )
 
 // SocketEnv names the environment variable with the number of the inherited
 // descriptor on which a worker serves: a connected stream socket.
 const SocketEnv = "DISDEL_WORKER_FD"
 
+// loopEnv is set, with an action's name, in the environment of a program that
+// an ActionLoop proxy of OpenWhisk has started.
+const loopEnv = "__OW_ACTION_NAME"
+
 // collectorPercent keeps the heap close to what lives on it, which is little:
 // a container pays for every megabyte, and a task allocates next to nothing.
 const collectorPercent = 40
 
-const headerTimeout = 30 * time.Second
+const (
+	headerTimeout = 30 * time.Second
+	idleTimeout   = 2 * time.Minute
+)
 
 // Wanted reports whether the environment asks this process to be a worker.
 func Wanted() bool { return os.Getenv(SocketEnv) != "" }
 
-// Main serves calls on the inherited socket until its other end closes, and
-// returns the process's exit code. Problems go to stderr, which platforms keep
-// as the container's log.
-func Main(ctx context.Context, stderr io.Writer) int {
-	if err := serve(ctx); err != nil {
+// Main serves calls and returns the process's exit code: on the inherited socket
+// until its other end closes; with the argument --listen ADDRESS on that address,
+// as the program of an image; or on standard input, as OpenWhisk's Go runtimes
+// want it. Problems go to stderr, which platforms keep as the container's log.
+func Main(ctx context.Context, args []string, stderr io.Writer) int {
+	if err := serve(ctx, args); err != nil {
 		fmt.Fprintln(stderr, "disdel-worker:", err)
 		return 1
 	}
 	return 0
 }
 
-func serve(ctx context.Context) error {
+func serve(ctx context.Context, args []string) error {
+	if Wanted() {
+		return serveSocket(ctx)
+	}
+	flags := flag.NewFlagSet("disdel-worker", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	address := flags.String("listen", "", "")
+	switch err := flags.Parse(args); {
+	case err != nil || flags.NArg() > 0 || *address == "" && os.Getenv(loopEnv) == "":
+		return errors.New("a worker is started by a platform, see disdel train --help; in an image: disdel-worker --listen :8080")
+	case *address != "":
+		return serveAddress(ctx, *address)
+	default:
+		return serveLoop(ctx)
+	}
+}
+
+// prepare sets up the process and returns its worker.
+func prepare(cfg Config) (*Worker, error) {
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(collectorPercent)
+	populate()
+	name, err := os.Hostname() // of a container: its id or its pod
+	if err != nil || !(job.Self{Container: name}).Valid() {
+		name = "worker"
+	}
+	var nonce [4]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return nil, fmt.Errorf("name of the container: %w", err)
+	}
+	cfg.Container = name + "-" + hex.EncodeToString(nonce[:])
+	cfg.Collect, cfg.ResetPeak = runtime.GC, resetPeak
+	if cfg.Peak == nil {
+		cfg.Peak = ownPeak
+	}
+	return New(cfg), nil
+}
+
+// ownPeak is ResidentPeak, 0 where the system does not tell.
+func ownPeak() job.Bytes {
+	peak, err := ResidentPeak()
+	if err != nil {
+		return 0
+	}
+	return peak
+}
+
+func serveSocket(ctx context.Context) error {
 	number, err := strconv.Atoi(os.Getenv(SocketEnv))
 	if err != nil || number < 3 {
 		return fmt.Errorf("%s=%q: want the number of an inherited socket; a worker is started by a platform, see disdel train --help",
@@ -55,21 +115,37 @@ func serve(ctx context.Context) error {
 	if err := file.Close(); err != nil {
 		return fmt.Errorf("%s=%d: %w", SocketEnv, number, err)
 	}
-	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(collectorPercent)
-	populate()
+	return serveHTTP(ctx, &oneConn{conn: conn, closed: make(chan struct{})})
+}
 
-	w := New(Config{Stdout: os.Stdout, Stderr: os.Stderr, Collect: runtime.GC})
-	listener := &oneConn{conn: conn, closed: make(chan struct{})}
+func serveAddress(ctx context.Context, address string) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	return serveHTTP(ctx, listener)
+}
+
+// serveHTTP serves the action interface on a listener until it ends or ctx is
+// done.
+func serveHTTP(ctx context.Context, listener net.Listener) error {
+	w, err := prepare(Config{Stdout: os.Stdout, Stderr: os.Stderr})
+	if err != nil {
+		return err
+	}
 	server := &http.Server{
 		Handler:           w.Handler(),
 		ReadHeaderTimeout: headerTimeout,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ConnState: func(_ net.Conn, state http.ConnState) {
+	}
+	if one, ok := listener.(*oneConn); ok {
+		server.ConnState = func(_ net.Conn, state http.ConnState) {
 			if state == http.StateClosed || state == http.StateHijacked {
-				listener.end()
+				one.end()
 			}
-		},
+		}
+	} else {
+		server.IdleTimeout = idleTimeout
 	}
 	// A worker that was asked to end must not answer the next call with the
 	// failure of a context that is done.

@@ -13,19 +13,25 @@ import (
 )
 
 // ResidentPeak is the high-water mark of this process's resident memory.
-func ResidentPeak() (job.Bytes, error) {
-	status, err := os.ReadFile("/proc/self/status")
+func ResidentPeak() (job.Bytes, error) { return residentPeak("/proc/self/status") }
+
+// resetPeak makes the mark start again from what is resident now. Where that is
+// not possible it stays that of all calls, which is no less true.
+func resetPeak() { _ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
+
+func residentPeak(path string) (job.Bytes, error) {
+	status, err := os.ReadFile(path)
 	if err != nil {
-		return 0, fmt.Errorf("own memory: %w", err)
+		return 0, fmt.Errorf("resident memory: %w", err)
 	}
 	for line := range strings.Lines(string(status)) {
 		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
 			kilobytes, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
 			if err != nil {
-				return 0, fmt.Errorf("own memory: %w", err)
+				return 0, fmt.Errorf("resident memory: %w", err)
 			}
 			return job.Bytes(kilobytes) * job.KB, nil
 		}
 	}
-	return 0, errors.New("own memory: /proc/self/status has no VmHWM")
+	return 0, errors.New("resident memory: " + path + " has no VmHWM")
 }

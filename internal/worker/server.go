@@ -46,6 +46,13 @@ type Config struct {
 	Kernels kernel.Set
 	// Open opens the store. Default: [OpenStore].
 	Open func(ctx context.Context, url string) (store.Store, error)
+	// Container names the container in answers, see job.Self. Default: answers
+	// tell nothing about it.
+	Container string
+	// Peak is the high-water mark of resident memory since ResetPeak. Defaults:
+	// unknown, nothing.
+	Peak      func() job.Bytes
+	ResetPeak func()
 }
 
 // Worker serves calls, one after the other.
@@ -55,6 +62,7 @@ type Worker struct {
 	mu    sync.Mutex // held during a call
 	url   string     // of the store, once initialised
 	store store.Store
+	calls int
 }
 
 // New makes a worker. It does no I/O.
@@ -73,6 +81,12 @@ func New(cfg Config) *Worker {
 	}
 	if cfg.Open == nil {
 		cfg.Open = OpenStore
+	}
+	if cfg.Peak == nil {
+		cfg.Peak = func() job.Bytes { return 0 }
+	}
+	if cfg.ResetPeak == nil {
+		cfg.ResetPeak = func() {}
 	}
 	return &Worker{cfg: cfg}
 }
@@ -132,29 +146,35 @@ type runRequest struct {
 func (w *Worker) handleInit(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.url != "" {
-		w.refuse(rw, http.StatusForbidden, "Cannot initialize the action more than once.")
-		return
-	}
 	var req initRequest
-	if err := decode(rw, r, &req); err != nil {
+	if err := decode(rw, r, &req); err != nil && w.url == "" {
 		w.refuse(rw, http.StatusBadRequest, "init: "+err.Error())
 		return
 	}
-	url := req.Value.Env[StoreEnv]
-	if url == "" {
-		w.refuse(rw, http.StatusBadRequest, "init: parameter "+StoreEnv+" is missing")
+	if status, err := w.initialise(r.Context(), req.Value.Env[StoreEnv]); err != nil {
+		w.refuse(rw, status, err.Error())
 		return
+	}
+	w.answer(rw, http.StatusOK, []byte(`{"ok":true}`))
+}
+
+// initialise takes the store's URL, once. An error comes with the status that
+// says whose fault it is.
+func (w *Worker) initialise(ctx context.Context, url string) (status int, err error) {
+	if w.url != "" {
+		return http.StatusForbidden, errors.New("Cannot initialize the action more than once.") //nolint:staticcheck,revive // OpenWhisk's own text.
+	}
+	if url == "" {
+		return http.StatusBadRequest, errors.New("init: parameter " + StoreEnv + " is missing")
 	}
 	// Platforms take a failed initialisation for the program's fault and do not
 	// repeat it. A store that may answer later is therefore opened again by the
 	// first call, whose failure says why.
-	if err := w.open(r.Context(), url); err != nil && reasonOf(err) != job.StoreFailed {
-		w.refuse(rw, http.StatusBadGateway, "init: "+err.Error())
-		return
+	if err := w.open(ctx, url); err != nil && reasonOf(err) != job.StoreFailed {
+		return http.StatusBadGateway, fmt.Errorf("init: %w", err)
 	}
 	w.url = url
-	w.answer(rw, http.StatusOK, map[string]bool{"ok": true})
+	return http.StatusOK, nil
 }
 
 func (w *Worker) open(ctx context.Context, url string) error {
@@ -178,34 +198,54 @@ func (w *Worker) handleRun(rw http.ResponseWriter, r *http.Request) {
 		w.refuse(rw, http.StatusBadRequest, "run: "+err.Error())
 		return
 	}
-	var task job.Task
-	if err := json.Unmarshal(req.Value, &task); err != nil {
-		w.answer(rw, http.StatusOK, job.TaskResult{Error: "parameters: " + err.Error(), Reason: job.BadTask})
-		return
-	}
-	var result job.TaskResult
-	var err error
-	if w.store == nil {
-		err = w.open(r.Context(), w.url)
-	}
-	if err == nil {
-		result, err = w.Do(r.Context(), task)
-	}
-	if err != nil {
-		// Half a result would only mislead.
-		result = job.TaskResult{Error: err.Error(), Reason: reasonOf(err)}
-	}
-	if w.store != nil {
-		if idler, ok := store.As[store.Idler](w.store); ok {
-			idler.Idle()
-		}
-	}
-	w.answer(rw, http.StatusOK, result)
+	w.answer(rw, http.StatusOK, w.serve(r.Context(), req.Value))
 	// While the platform reads the answer: what one call left on the heap must
 	// not add to what the next one needs.
 	if http.NewResponseController(rw).Flush() == nil {
 		w.cfg.Collect()
 	}
+}
+
+// serve carries out one call of an initialised worker and returns its answer.
+func (w *Worker) serve(ctx context.Context, params []byte) []byte {
+	if w.calls++; w.calls > 1 {
+		w.cfg.ResetPeak()
+	}
+	result := w.call(ctx, params)
+	if w.store != nil {
+		if idler, ok := store.As[store.Idler](w.store); ok {
+			idler.Idle()
+		}
+	}
+	self := job.Self{Container: w.cfg.Container}
+	if w.cfg.Container != "" {
+		self.Peak = w.cfg.Peak()
+	}
+	raw, err := job.EncodeAnswer(result, self)
+	if err != nil {
+		return []byte(`{"error":"the result cannot be written as JSON"}`)
+	}
+	return raw
+}
+
+func (w *Worker) call(ctx context.Context, params []byte) job.TaskResult {
+	var task job.Task
+	if err := json.Unmarshal(params, &task); err != nil {
+		return job.TaskResult{Error: "parameters: " + err.Error(), Reason: job.BadTask}
+	}
+	var result job.TaskResult
+	var err error
+	if w.store == nil {
+		err = w.open(ctx, w.url)
+	}
+	if err == nil {
+		result, err = w.Do(ctx, task)
+	}
+	if err != nil {
+		// Half a result would only mislead.
+		return job.TaskResult{Error: err.Error(), Reason: reasonOf(err)}
+	}
+	return result
 }
 
 var (
@@ -267,16 +307,16 @@ func decode(rw http.ResponseWriter, r *http.Request, into any) error {
 }
 
 func (w *Worker) refuse(rw http.ResponseWriter, status int, text string) {
-	w.answer(rw, status, map[string]string{"error": text})
+	raw, err := json.Marshal(map[string]string{"error": text})
+	if err != nil {
+		panic("BUG: a string cannot be encoded: " + err.Error())
+	}
+	w.answer(rw, status, raw)
 }
 
 // answer writes a whole answer with its length: OpenWhisk takes a chunked one
 // for none at all.
-func (w *Worker) answer(rw http.ResponseWriter, status int, body any) {
-	raw, err := json.Marshal(body)
-	if err != nil {
-		status, raw = http.StatusInternalServerError, []byte(`{"error":"the result cannot be written as JSON"}`)
-	}
+func (w *Worker) answer(rw http.ResponseWriter, status int, raw []byte) {
 	_, _ = io.WriteString(w.cfg.Stdout, sentinel)
 	_, _ = io.WriteString(w.cfg.Stderr, sentinel)
 	rw.Header().Set("Content-Type", "application/json")

@@ -21,9 +21,33 @@ import (
 // Harness makes the platform under test.
 type Harness struct {
 	// Open returns a new platform that runs the test worker, with memory for
-	// slots containers of Limits.MemoryMin, and has the test close it and check
-	// that nothing is left.
+	// slots containers, and has the test close it and check that nothing is left.
 	Open func(t *testing.T, slots int) platform.Platform
+	// Slot is the memory of one of so many containers. Default: Limits.MemoryMin.
+	Slot func(slots int) job.Bytes
+	// Traits are what the platform cannot do or tell.
+	Traits Traits
+}
+
+// Traits are what a platform cannot do or tell, so that the suite asks for less.
+// That started calls cannot be ended is in Limits.NoCancel.
+type Traits struct {
+	// Late is how much later than others this platform knows of an end.
+	Late time.Duration
+	// Milliseconds: times are in whole ones.
+	Milliseconds bool
+	// VagueDeaths: it is not told how a container ended, nor what it printed.
+	VagueDeaths bool
+	// VagueMemory: a container that was killed by its limit is Lost, with
+	// MaybeMemory. VagueInit: one that dies at /init is Lost or TimedOut.
+	VagueMemory, VagueInit bool
+	// VagueLogs: only what was printed to stdout is sure to be there, and lines of
+	// another call may be.
+	VagueLogs bool
+	// Arrays: a JSON array is an answer, which costs no container.
+	Arrays bool
+	// Slow is how long a container may stay busy after its call's outcome is known.
+	Slow time.Duration
 }
 
 // BuildWorker builds the test worker into dir and returns its path. Where the
@@ -47,6 +71,8 @@ type bench struct {
 	*testing.T
 	platform platform.Platform
 	limits   platform.Limits
+	traits   Traits
+	slot     job.Bytes // memory of one container
 }
 
 // secret is an init-only parameter of every package here.
@@ -54,12 +80,15 @@ const secret = "correct-horse-battery"
 
 func (h Harness) open(t *testing.T, slots int) *bench {
 	t.Helper()
-	b := &bench{T: t, platform: h.Open(t, slots)}
+	b := &bench{T: t, platform: h.Open(t, slots), traits: h.Traits}
 	limits, err := b.platform.Limits(t.Context())
 	if err != nil {
 		t.Fatalf("limits: %v", err)
 	}
-	b.limits = limits
+	b.limits, b.slot = limits, limits.MemoryMin
+	if h.Slot != nil {
+		b.slot = h.Slot(slots)
+	}
 	return b
 }
 
@@ -68,8 +97,8 @@ func (b *bench) deploy(pkg string, actions ...platform.Action) {
 	b.deployInit(pkg, nil, actions...)
 }
 
-// deployInit deploys a package; fields of an action that are 0 become the
-// least memory and a minute.
+// deployInit deploys a package; fields of an action that are 0 become the memory
+// of one slot and a minute, or, where only that ends a call, some seconds.
 func (b *bench) deployInit(pkg string, init map[string]string, actions ...platform.Action) {
 	b.Helper()
 	all := map[string]string{"SECRET": secret}
@@ -78,10 +107,13 @@ func (b *bench) deployInit(pkg string, init map[string]string, actions ...platfo
 	}
 	for i := range actions {
 		if actions[i].Memory == 0 {
-			actions[i].Memory = b.limits.MemoryMin
+			actions[i].Memory = b.slot
 		}
 		if actions[i].Timeout == 0 {
 			actions[i].Timeout = time.Minute
+			if b.limits.NoCancel {
+				actions[i].Timeout = 3 * time.Second
+			}
 		}
 	}
 	if err := b.platform.Deploy(b.Context(), platform.Package{Name: pkg, Init: all, Actions: actions}); err != nil {
@@ -91,12 +123,33 @@ func (b *bench) deployInit(pkg string, init map[string]string, actions ...platfo
 
 func (b *bench) invoke(pkg, action string, params map[string]any) platform.Activation {
 	b.Helper()
-	id, err := b.platform.Invoke(b.Context(), makeCall(b.T, pkg, action, params))
+	id, err := b.patiently(makeCall(b.T, pkg, action, params))
 	if err != nil {
 		b.Fatalf("invoke: %v", err)
 	}
 	return id
 }
+
+// patiently invokes, again when a refusal for too many calls has passed.
+func (b *bench) patiently(call platform.Call) (platform.Activation, error) {
+	for tries := 0; ; tries++ {
+		id, err := b.platform.Invoke(b.Context(), call)
+		var throttle *platform.Throttle
+		if !errors.As(err, &throttle) || tries == throttledMax {
+			return id, err
+		}
+		timer := time.NewTimer(time.Until(throttle.Until))
+		select {
+		case <-timer.C:
+		case <-b.Context().Done():
+			timer.Stop()
+			return id, err
+		}
+	}
+}
+
+// throttledMax is how often in a row a call may be refused for too many.
+const throttledMax = 20
 
 func makeCall(t *testing.T, pkg, action string, params map[string]any) platform.Call {
 	t.Helper()
@@ -115,7 +168,7 @@ const awaitMax = 30 * time.Second
 
 func (b *bench) await(id platform.Activation) platform.Outcome {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), awaitMax)
+	ctx, cancel := context.WithTimeout(b.Context(), awaitMax+2*b.traits.Late)
 	defer cancel()
 	outcome, err := b.platform.Await(ctx, id)
 	if err != nil {
@@ -133,7 +186,28 @@ func (b *bench) await(id platform.Activation) platform.Outcome {
 // call invokes and awaits.
 func (b *bench) call(pkg, action string, params map[string]any) platform.Outcome {
 	b.Helper()
-	return b.await(b.invoke(pkg, action, params))
+	outcome := b.await(b.invoke(pkg, action, params))
+	b.settle()
+	return outcome
+}
+
+// settle waits until the container of a call whose outcome is known is idle.
+func (b *bench) settle() {
+	if b.traits.Slow > 0 {
+		<-time.After(b.traits.Slow)
+	}
+}
+
+// wantKilled is want for a container that was killed by its memory limit.
+func (b *bench) wantKilled(outcome platform.Outcome) platform.Outcome {
+	b.Helper()
+	if !b.traits.VagueMemory {
+		return b.want(outcome, platform.OutOfMemory)
+	}
+	if b.want(outcome, platform.Lost); !outcome.MaybeMemory {
+		b.Errorf("a container killed by its limit: %+v does not say that it may have been that", outcome)
+	}
+	return outcome
 }
 
 // want fails the test unless the outcome is of the kind.

@@ -178,8 +178,12 @@ func (a httpAnswer) errorText() string {
 		return quote(a.body)
 	}
 	var text string
+	var failure struct{ Text string }
 	if json.Unmarshal(object["error"], &text) == nil && text != "" {
 		return quote([]byte(text))
+	}
+	if json.Unmarshal(object["error"], &failure) == nil && failure.Text != "" {
+		return quote([]byte(failure.Text)) // disdel's worker, see job.EncodeAnswer
 	}
 	return quote(object["error"])
 }

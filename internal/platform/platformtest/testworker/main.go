@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -88,6 +89,22 @@ type worker struct {
 	calls int
 }
 
+// self tells of the container, as workers do for platforms that cannot look
+// into it.
+func self() map[string]any {
+	peak := int64(0)
+	status, _ := os.ReadFile("/proc/self/status")
+	if _, rest, ok := bytes.Cut(status, []byte("VmHWM:")); ok {
+		fields := bytes.Fields(rest)
+		peak, _ = strconv.ParseInt(string(fields[0]), 10, 64)
+	}
+	host, _ := os.Hostname()
+	return map[string]any{"container": fmt.Sprintf("%s-%d-%x", host, os.Getpid(), nonce), "peak_bytes": peak << 10}
+}
+
+// nonce tells containers apart in which the process has the same number.
+var nonce = rand.Uint64()
+
 type params struct {
 	Role  string `json:"role"`
 	Bytes int64  `json:"bytes"`
@@ -129,7 +146,10 @@ func (w *worker) run(out http.ResponseWriter, in *http.Request) {
 		answer(out, http.StatusBadRequest, map[string]any{"error": err.Error()})
 		return
 	}
-	w.calls++
+	if w.calls++; w.calls > 1 {
+		// The mark of one call.
+		_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+	}
 	w.act(out, p, body.Value)
 }
 
@@ -245,6 +265,9 @@ func report(env map[string]string) map[string]any {
 }
 
 func answer(out http.ResponseWriter, status int, result map[string]any) {
+	if _, failed := result["error"]; !failed {
+		result["self"] = self()
+	}
 	body, err := json.Marshal(result)
 	if err != nil {
 		status, body = http.StatusInternalServerError, []byte(`{"error":"cannot encode"}`)
