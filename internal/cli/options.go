@@ -20,6 +20,8 @@ type options struct {
 	// platform is the kind of containers, image what they run where they run one;
 	// "" is made of the worker beside this program.
 	platform, image string
+	// folders are what containers of the docker platform see of this machine.
+	folders []string
 	// enforcement is one of the process driver's kinds; "" is the first that works.
 	enforcement string
 	// dataDir, offline and shape say where data comes from and how it looks.
@@ -64,6 +66,12 @@ func (o *options) platformFlags(cmd *cobra.Command) {
 }
 
 func (o *options) poolFlags(cmd *cobra.Command) {
+	o.containerFlags(cmd)
+	o.workerStoreFlag(cmd)
+}
+
+// containerFlags say what the pool's containers are.
+func (o *options) containerFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.Var(bytesValue{&o.pool.PoolMemory}, "pool-memory", "memory of all containers of the embedded platform together (default 2048)")
 	f.Var(bytesValue{&o.pool.MemoryMin}, "min-memory", "smallest memory limit that the embedded platform offers (default 128)")
@@ -71,7 +79,6 @@ func (o *options) poolFlags(cmd *cobra.Command) {
 	f.Var(platformValue{&o.platform}, "platform", "what containers are: process (child processes) or docker")
 	f.StringVar(&o.image, "image", "", "image of the worker, for --platform docker (default: made of the worker beside this program)")
 	o.enforcementFlag(cmd)
-	o.workerStoreFlag(cmd)
 }
 
 func (o *options) enforcementFlag(cmd *cobra.Command) {

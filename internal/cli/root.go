@@ -122,7 +122,7 @@ func (a *app) root() *cobra.Command {
 		return fmt.Errorf("%s: %w", commandName(cmd), err)
 	})
 	root.AddCommand(a.trainCommand(), a.inferCommand(), a.planCommand(), a.modelsCommand(), a.jobsCommand(), a.resumeCommand(),
-		a.datasetsCommand(), a.platformCommand(), a.versionCommand())
+		a.datasetsCommand(), a.platformCommand(), a.imageCommand(), a.versionCommand())
 	root.DisableAutoGenTag = true
 	return root
 }

@@ -36,6 +36,9 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.platform == platformDocker {
+		o.folders = storeFolders(init[worker.StoreEnv])
+	}
 	p, workerPath, err := a.openPlatform(ctx, o)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -67,7 +67,8 @@ the key file, in wskprops form.`,
 	f.Var(countValue{&so.concurrent}, "concurrent", "most invocations of a namespace at once (default 30)")
 	f.Var(durationValue{&so.timeoutMax}, "max-timeout", "largest time limit of an action (default 300)")
 	f.StringVar(&so.generation, "generation", "2", "the OpenWhisk to speak as: 1 (1.0.0) or 2 (2.0.0 and later)")
-	o.poolFlags(cmd)
+	f.StringArrayVar(&o.folders, "folder", nil, "folder that containers see under the same path and may write to, for --platform docker; may be given several times")
+	o.containerFlags(cmd)
 	return cmd
 }
 

@@ -95,7 +95,7 @@ func build(path string) (*Image, error) {
 	config.OS, config.Architecture = "linux", architecture
 	config.Created = v1.Time{Time: time.Unix(0, 0).UTC()}
 	config.Config = v1.Config{
-		User: user, Entrypoint: []string{"/" + program}, WorkingDir: "/", ExposedPorts: map[string]struct{}{port: {}},
+		User: user, Entrypoint: []string{"/" + program, "--listen", ":8080"}, WorkingDir: "/", ExposedPorts: map[string]struct{}{port: {}},
 		Labels: map[string]string{
 			"org.opencontainers.image.title": "disdel-worker", "org.opencontainers.image.licenses": "Apache-2.0",
 		},

@@ -34,8 +34,10 @@ const (
 	// requestTimeout bounds a request to the engine that starts or ends something
 	// small; pulls are bounded by the start of a container.
 	requestTimeout = 30 * time.Second
-	// logTimeout bounds the wait for output that is still on its way.
-	logTimeout = 200 * time.Millisecond
+	// logTimeout bounds the wait for output that is still on its way, logQuiet is
+	// how long nothing comes when it is over.
+	logTimeout = 500 * time.Millisecond
+	logQuiet   = 50 * time.Millisecond
 	// actionPort is the port of the action interface.
 	actionPort = "8080"
 	// countMax bounds processes, and open files of each.

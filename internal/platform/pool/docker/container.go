@@ -303,9 +303,6 @@ type output struct {
 	tail    *pool.Tail
 	changed chan struct{} // closed and renewed when something came
 	ended   bool
-	// polite says that the worker ends its output with sentinels.
-	polite bool
-	taken  int
 }
 
 // read takes the streams apart: frames of a stream's number, three zeros and a
@@ -350,26 +347,27 @@ func (o *output) mark() {
 }
 
 // take returns what was printed since the mark. Output comes by another way than
-// answers: it is waited for a little, until both streams have their sentinel.
-// Once a worker has been seen to print none it is not waited for.
+// answers, so it is waited for: until both streams have their sentinel, or
+// nothing more has come for a while.
 func (o *output) take(ctx context.Context) ([]pool.Line, int) {
-	timer := time.NewTimer(logTimeout)
-	defer timer.Stop()
+	overall := time.NewTimer(logTimeout)
+	defer overall.Stop()
+	quiet := time.NewTimer(logQuiet)
+	defer quiet.Stop()
 	for waiting := true; ; {
 		o.mu.Lock()
-		sentinels, changed := o.tail.Sentinels(), o.changed
-		if sentinels == 2 {
-			o.polite = true
-		}
-		if !waiting || sentinels == 2 || o.ended || o.taken > 0 && !o.polite {
+		if sentinels := o.tail.Sentinels(); !waiting || sentinels == 2 || o.ended {
 			defer o.mu.Unlock()
-			o.taken++
 			return o.tail.Lines(time.Now()), sentinels
 		}
+		changed := o.changed
 		o.mu.Unlock()
 		select {
 		case <-changed:
-		case <-timer.C:
+			quiet.Reset(logQuiet)
+		case <-quiet.C:
+			waiting = false
+		case <-overall.C:
 			waiting = false
 		case <-ctx.Done():
 			waiting = false

@@ -143,7 +143,11 @@ func TestEngine(t *testing.T) {
 		return
 	}
 	t.Run("Suite", func(t *testing.T) {
-		platformtest.Run(t, platformtest.Harness{Open: func(t *testing.T, slots int) platform.Platform { return openPool(t, slots) }})
+		platformtest.Run(t, platformtest.Harness{
+			Open: func(t *testing.T, slots int) platform.Platform { return openPool(t, slots) },
+			// Of a container that is made and removed within the time that is measured.
+			Traits: platformtest.Traits{Late: 10 * time.Second},
+		})
 	})
 	t.Run("Describe", testDescribe)
 	t.Run("PauseAndKill", testPauseAndKill)
