@@ -22,20 +22,6 @@ const dockerHostEnv = "DOCKER_HOST"
 // be pulled.
 const dockerStartTimeout = 10 * time.Minute
 
-// checkContainerFlags refuses flags that the kind of containers does not know,
-// so that none is without effect.
-func checkContainerFlags(o *options) error {
-	switch {
-	case o.platform == platformDocker && o.enforcement != "":
-		return usagef("--enforcement: with --platform docker the engine enforces memory limits")
-	case o.platform != platformDocker && o.image != "":
-		return usagef("--image needs --platform docker: child processes run no image")
-	case o.platform != platformDocker && len(o.folders) > 0:
-		return usagef("--folder needs --platform docker: child processes see this machine's files anyway")
-	}
-	return nil
-}
-
 // openDocker opens the driver of Docker containers. Without an image from the
 // user one is made of the worker and given to the engine, unless that has it.
 func (a *app) openDocker(ctx context.Context, o *options) (_ pool.Driver, workerPath string, err error) {

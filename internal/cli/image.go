@@ -69,7 +69,7 @@ and newer Docker engines read.`,
 			if err != nil {
 				return err
 			}
-			if err := writeFile(o.output, func(w io.Writer) error { return img.WriteOCI(w, o.tag) }); err != nil {
+			if err := writeWhole(o.output, func(w io.Writer) error { return img.WriteOCI(w, o.tag) }); err != nil {
 				return err
 			}
 			return a.printImage(o, img, "file", o.output)
@@ -81,8 +81,8 @@ and newer Docker engines read.`,
 	return cmd
 }
 
-// writeFile writes a file whole or not at all.
-func writeFile(path string, write func(io.Writer) error) (err error) {
+// writeWhole writes a file whole or not at all.
+func writeWhole(path string, write func(io.Writer) error) (err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), ".disdel-")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

@@ -17,9 +17,10 @@ type options struct {
 	store string
 	// workerStore is the store's address as containers see it; "" is store.
 	workerStore string
-	// platform is the kind of containers, image what they run where they run one;
-	// "" is made of the worker beside this program.
+	// platform is what containers run on, image what they run where they run one;
+	// "" is made of the worker beside this program. whisk says which OpenWhisk.
 	platform, image string
+	whisk           whiskOptions
 	// folders are what containers of the docker platform see of this machine.
 	folders []string
 	// enforcement is one of the process driver's kinds; "" is the first that works.
@@ -68,17 +69,26 @@ func (o *options) platformFlags(cmd *cobra.Command) {
 func (o *options) poolFlags(cmd *cobra.Command) {
 	o.containerFlags(cmd)
 	o.workerStoreFlag(cmd)
+	o.platformKindFlags(cmd)
 }
 
-// containerFlags say what the pool's containers are.
+// containerFlags say what limits the pool's containers have.
 func (o *options) containerFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.Var(bytesValue{&o.pool.PoolMemory}, "pool-memory", "memory of all containers of the embedded platform together (default 2048)")
+	f.Var(bytesValue{&o.pool.PoolMemory}, "pool-memory", "memory of all containers together (default 2048; with OpenWhisk what all invokers have, as far as it is known: 1024)")
 	f.Var(bytesValue{&o.pool.MemoryMin}, "min-memory", "smallest memory limit that the embedded platform offers (default 128)")
 	f.Var(bytesValue{&o.pool.MemoryMax}, "max-memory", "largest memory limit that the embedded platform offers (default 512)")
-	f.Var(platformValue{&o.platform}, "platform", "what containers are: process (child processes) or docker")
-	f.StringVar(&o.image, "image", "", "image of the worker, for --platform docker (default: made of the worker beside this program)")
 	o.enforcementFlag(cmd)
+}
+
+// platformKindFlags choose between all platforms.
+func (o *options) platformKindFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.Var(platformValue{&o.platform, []string{platformProcess, platformDocker, platformOpenWhisk}}, "platform",
+		"what containers run on: process (child processes), docker or openwhisk")
+	f.StringVar(&o.image, "image", "", "image of the worker, for --platform docker (default: made of the worker beside this program) or openwhisk")
+	o.whiskFlags(cmd)
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return checkPlatformFlags(o.platform, cmd.Flags()) }
 }
 
 func (o *options) enforcementFlag(cmd *cobra.Command) {

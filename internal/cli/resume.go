@@ -36,6 +36,7 @@ A job that another disdel still runs is taken over: the other one then stops.`,
 	}
 	o.enforcementFlag(cmd)
 	o.workerStoreFlag(cmd)
+	o.platformKindFlags(cmd)
 	o.storeFlag(cmd)
 	o.outputFlags(cmd)
 	return cmd
@@ -54,7 +55,8 @@ func (a *app) resume(ctx context.Context, o *options, id job.ID) (err error) {
 	return a.conclude(ctx, o, record, err)
 }
 
-// poolOf is the pool that the job was planned for.
+// poolOf is the pool that the job was planned for. Where nothing else is asked
+// for the job's platform is chosen.
 func (a *app) poolOf(ctx context.Context, o *options, id job.ID) (cfg pool.Config, err error) {
 	s, err := a.openStore(ctx, o.store)
 	if err != nil {
@@ -64,6 +66,9 @@ func (a *app) poolOf(ctx context.Context, o *options, id job.ID) (cfg pool.Confi
 	state, err := control.Load(ctx, s, id)
 	if err != nil {
 		return cfg, err
+	}
+	if known := state.Created.Platform; o.platform == "" && (known == platformOpenWhisk || known == platformDocker) {
+		o.platform = known
 	}
 	l := state.Created.Limits
 	return pool.Config{

@@ -40,6 +40,8 @@ Data goes to stdout, progress and problems to stderr. NO_COLOR is honoured.`
 type app struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
+	// lookupenv tells empty variables from missing ones; nil: none is empty.
+	lookupenv func(string) (string, bool)
 	// program is the path of this program, beside which the worker is.
 	program func() (string, error)
 	// started says that the command line made sense so far and a command runs.
@@ -56,7 +58,7 @@ func Run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 		return worker.Main(ctx, nil, stderr)
 	}
 	a := &app{
-		stdout: stdout, stderr: stderr, getenv: os.Getenv, program: os.Executable,
+		stdout: stdout, stderr: stderr, getenv: os.Getenv, lookupenv: os.LookupEnv, program: os.Executable,
 		terminal: term.IsTerminal(int(stderr.Fd())),
 	}
 	return a.run(ctx, args)

@@ -36,17 +36,14 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.platform == platformDocker {
-		o.folders = storeFolders(init[worker.StoreEnv])
-	}
-	p, workerPath, err := a.openPlatform(ctx, o)
+	p, err := a.choosePlatform(ctx, o, init)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	progress := a.newProgress(o.quiet)
 	closeAll := func() error {
 		progress.end()
-		err := p.Close()
+		err := p.close()
 		if err == nil {
 			a.sweep(ctx, s)
 		}
@@ -62,7 +59,7 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 	return &execution{
 		store: s,
 		config: control.Config{
-			Platform: p, Store: s, Init: init, Probes: a.openProbes(workerPath, p.Name(), limits.Enforcement),
+			Platform: p.Platform, Store: s, Init: init, Probes: p.probes,
 			Observe: progress.show, ControllerPeak: ownPeak,
 		},
 		close: closeAll,

@@ -68,7 +68,10 @@ the key file, in wskprops form.`,
 	f.Var(durationValue{&so.timeoutMax}, "max-timeout", "largest time limit of an action (default 300)")
 	f.StringVar(&so.generation, "generation", "2", "the OpenWhisk to speak as: 1 (1.0.0) or 2 (2.0.0 and later)")
 	f.StringArrayVar(&o.folders, "folder", nil, "folder that containers see under the same path and may write to, for --platform docker; may be given several times")
+	f.Var(platformValue{&o.platform, []string{platformProcess, platformDocker}}, "platform", "what containers are: process (child processes) or docker")
+	f.StringVar(&o.image, "image", "", "image of the worker, for --platform docker (default: made of the worker beside this program)")
 	o.containerFlags(cmd)
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return checkPlatformFlags(o.platform, cmd.Flags()) }
 	return cmd
 }
 

@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -130,12 +131,16 @@ func (v enforcementValue) Set(s string) error {
 
 // Kinds of platform, as --platform names them.
 const (
-	platformProcess = "process"
-	platformDocker  = "docker"
+	platformProcess   = "process"
+	platformDocker    = "docker"
+	platformOpenWhisk = "openwhisk"
 )
 
-// platformValue is a flag for a kind of platform; "" is process.
-type platformValue struct{ name *string }
+// platformValue is a flag for one of some kinds of platform; "" is process.
+type platformValue struct {
+	name  *string
+	kinds []string
+}
 
 func (v platformValue) String() string {
 	if v.name == nil || *v.name == "" {
@@ -145,8 +150,8 @@ func (v platformValue) String() string {
 }
 func (v platformValue) Type() string { return "string" }
 func (v platformValue) Set(s string) error {
-	if s != platformProcess && s != platformDocker {
-		return fmt.Errorf("want %s or %s", platformProcess, platformDocker)
+	if !slices.Contains(v.kinds, s) {
+		return fmt.Errorf("want %s", strings.Join(v.kinds, " or "))
 	}
 	*v.name = s
 	return nil

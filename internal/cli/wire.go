@@ -162,9 +162,6 @@ func (a *app) workerCommand() (path string, own bool, err error) {
 // openPlatform starts the embedded platform, with the kind of containers that is
 // asked for. The worker's path is "" where it is in an image that the user named.
 func (a *app) openPlatform(ctx context.Context, o *options) (_ *pool.Pool, workerPath string, err error) {
-	if err := checkContainerFlags(o); err != nil {
-		return nil, "", err
-	}
 	var driver pool.Driver
 	if o.platform == platformDocker {
 		driver, workerPath, err = a.openDocker(ctx, o)

@@ -58,6 +58,7 @@ func (r *runner) settle(ctx context.Context) (err error) {
 	// It works although ctx may be done.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
+	r.fence(ctx, r.state.Controllers, r.state.Controllers+1)
 	if r.removeErr = r.removePackages(ctx, r.state.Controllers, r.state.Controllers+1); r.removeErr != nil {
 		r.stop()
 	}
@@ -76,6 +77,18 @@ func (r *runner) settle(ctx context.Context) (err error) {
 	}
 	r.settled = err == nil && r.removeErr == nil
 	return err
+}
+
+// fence ends the tasks of the from-th to the to-th controller where the platform
+// lets them go on. A store that does not take it now costs a task the time to
+// its end: what it then writes is not read, and expires.
+func (r *runner) fence(ctx context.Context, from, to int) {
+	if !r.state.Created.Limits.NoCancel {
+		return
+	}
+	for controller := from; controller < to; controller++ {
+		_ = r.cfg.Store.SetStatus(ctx, r.keys.Fence(controller), []byte("ended")) // as said above
+	}
 }
 
 // removePackages removes the packages of the from-th to the to-th controller.

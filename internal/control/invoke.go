@@ -38,6 +38,9 @@ func passing(err error) bool {
 
 // start invokes an attempt that is in the log already.
 func (r *runner) start(ctx context.Context, i Invoked) error {
+	if r.state.Created.Limits.NoCancel {
+		i.Task.Fence = r.keys.Fence(r.state.Controllers)
+	}
 	params, err := json.Marshal(i.Task)
 	if err != nil {
 		return fmt.Errorf("job %s: attempt %d: %w", r.keys.Job, i.Attempt, err)

@@ -180,6 +180,7 @@ func (r *runner) run(ctx context.Context, first Event) (job.Record, error) {
 	r.stop = stop
 	err := r.append(ctx, first)
 	if err == nil {
+		r.fence(ctx, 0, r.state.Controllers)
 		err = r.removePackages(ctx, 0, r.state.Controllers)
 	}
 	if err == nil {

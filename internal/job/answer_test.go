@@ -16,8 +16,11 @@ import (
 func TestAnswer(t *testing.T) {
 	self := job.Self{Container: "box-1", Peak: 5}
 	for _, r := range []job.TaskResult{
-		{}, {Step: 3, Records: 7, LossSum: 1.5, Reason: job.NeedTime}, {Probe: &job.Probe{Version: "v", Package: 9}},
-		{Error: "no such shard", Reason: job.StoreFailed}, {Error: "odd"},
+		{},
+		{Step: 3, Records: 7, LossSum: 1.5, Reason: job.NeedTime},
+		{Probe: &job.Probe{Version: "v", Package: 9}},
+		{Error: "no such shard", Reason: job.StoreFailed},
+		{Error: "odd"},
 	} {
 		raw, err := job.EncodeAnswer(r, self)
 		if err != nil {

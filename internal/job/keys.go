@@ -43,6 +43,12 @@ func (k Keys) Final() string { return k.state() + "/model" }
 // Counts is what inference over one piece of the test part found.
 func (k Keys) Counts(part int) string { return fmt.Sprintf("jobs/%s/counts/%06d", k.Job, part) }
 
+// Fence is the status that a controller, counted from 0, sets to end its tasks
+// where the platform cannot do that.
+func (k Keys) Fence(controller int) string {
+	return fmt.Sprintf("jobs/%s/fence/%06d", k.Job, controller)
+}
+
 // LogPrefix starts the names of all job logs.
 const LogPrefix = "jobs/"
 

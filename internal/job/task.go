@@ -51,6 +51,10 @@ type Task struct {
 	// Batch is the batch size of infer.
 	Batch int `json:"batch,omitempty"`
 
+	// Fence is the store key of a status that ends the task as soon as it is there;
+	// "" where the platform can end it.
+	Fence string `json:"fence,omitempty"`
+
 	// Allocate makes a probe take that much memory, Busy makes it compute that
 	// long: to see whether the platform's limits hold.
 	Allocate Bytes         `json:"allocate,omitempty"`

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"disdel/internal/job"
 	"disdel/internal/store"
@@ -109,4 +111,34 @@ func TestAnswers_TellOfTheContainer(t *testing.T) {
 			t.Errorf("call %d: %+v, %v after %d resets, want a peak of %v", call, self, ok, resets, want)
 		}
 	}
+}
+
+// TestFence: a task ends soon after its controller has said so, and no other.
+func TestFence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := mem.New()
+		defer st.Close()
+		w := New(Config{})
+		w.store = st
+		free, stopFree := w.fenced(t.Context(), "")
+		other, stopOther := w.fenced(t.Context(), "jobs/7/fence/000001")
+		fenced, stop := w.fenced(t.Context(), "jobs/7/fence/000000")
+		defer stop()
+		<-time.After(time.Minute)
+		if fenced.Err() != nil {
+			t.Fatalf("ended before it was: %v", context.Cause(fenced))
+		}
+		if err := st.SetStatus(t.Context(), "jobs/7/fence/000000", []byte("ended")); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(2 * fenceInterval)
+		if !errors.Is(context.Cause(fenced), errFenced) || other.Err() != nil || free.Err() != nil {
+			t.Errorf("ended: %v, %v, %v", context.Cause(fenced), other.Err(), free.Err())
+		}
+		stopFree()
+		stopOther()
+		if free.Err() != nil || other.Err() == nil {
+			t.Errorf("after stop: %v, %v", free.Err(), other.Err())
+		}
+	})
 }

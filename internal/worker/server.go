@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"disdel/internal/data/shard"
 	"disdel/internal/job"
@@ -239,13 +240,53 @@ func (w *Worker) call(ctx context.Context, params []byte) job.TaskResult {
 		err = w.open(ctx, w.url)
 	}
 	if err == nil {
+		var stop func()
+		ctx, stop = w.fenced(ctx, task.Fence)
 		result, err = w.Do(ctx, task)
+		stop()
 	}
 	if err != nil {
 		// Half a result would only mislead.
 		return job.TaskResult{Error: err.Error(), Reason: reasonOf(err)}
 	}
 	return result
+}
+
+// fenceInterval is how often a task looks whether it has been ended.
+const fenceInterval = time.Second
+
+// errFenced ends a task whose controller does not want it any more.
+var errFenced = errors.New("the job has ended")
+
+// fenced returns a context that ends once there is a status under key; stop must
+// be called. With no key it is ctx.
+func (w *Worker) fenced(ctx context.Context, key string) (_ context.Context, stop func()) {
+	if key == "" {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(fenceInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				return
+			}
+			// A store that does not answer is the task's own problem.
+			if _, err := w.store.Status(ctx, key); err == nil {
+				cancel(errFenced)
+				return
+			}
+		}
+	}()
+	return ctx, func() {
+		cancel(nil)
+		<-done
+	}
 }
 
 var (
