@@ -159,6 +159,8 @@ type RunRequest struct {
 	APIKey string
 	// Arrays says that a result may be a JSON array.
 	Arrays bool
+	// Sentinels says that the worker is known to end its output on both streams.
+	Sentinels bool
 }
 
 // Answer is what came of a call that the container survived.

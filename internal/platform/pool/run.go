@@ -425,7 +425,7 @@ func (b *box) run(cmd command) message {
 		Deadline: cmd.deadline, Params: cmd.call.params, Fresh: cmd.fresh,
 	}
 	if f := cmd.work.function; f != nil {
-		req.Path, req.Version, req.Arrays = f.Path, f.Version, f.Arrays
+		req.Path, req.Version, req.Arrays, req.Sentinels = f.Path, f.Version, f.Arrays, f.Sentinels
 		req.Namespace, req.Transaction, req.APIKey = cmd.call.request.Namespace, cmd.call.request.Transaction, cmd.call.request.APIKey
 	}
 	answer, err := b.container.Run(b.ctx, req)

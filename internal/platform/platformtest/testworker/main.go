@@ -199,7 +199,8 @@ func (w *worker) act(out http.ResponseWriter, p params, value json.RawMessage) {
 	case "print":
 		fmt.Println(p.Text)
 		fmt.Println("XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX")
-		fmt.Fprint(os.Stderr, "secret: ", w.env["SECRET"])
+		fmt.Fprintln(os.Stderr, "secret:", w.env["SECRET"])
+		fmt.Fprintln(os.Stderr, "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX")
 		answer(out, http.StatusOK, map[string]any{})
 	case "error":
 		answer(out, http.StatusOK, map[string]any{"error": p.Text})

@@ -36,7 +36,7 @@ const (
 	requestTimeout = 30 * time.Second
 	// logTimeout bounds the wait for output that is still on its way, logQuiet is
 	// how long nothing comes when it is over.
-	logTimeout = 500 * time.Millisecond
+	logTimeout = 2 * time.Second
 	logQuiet   = 50 * time.Millisecond
 	// actionPort is the port of the action interface.
 	actionPort = "8080"

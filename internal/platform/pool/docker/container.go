@@ -151,7 +151,7 @@ func (c *box) Run(ctx context.Context, req pool.RunRequest) (pool.Answer, error)
 		return pool.Answer{}, err
 	}
 	answer.Peak, answer.Cache = c.memory.read()
-	answer.Logs, answer.Sentinels = c.output.take(ctx)
+	answer.Logs, answer.Sentinels = c.output.take(ctx, req.Sentinels)
 	return answer, nil
 }
 
@@ -252,7 +252,7 @@ func (c *box) wait() {
 	killing := c.killing
 	c.mu.Unlock()
 	state := c.finalState(ctx, killing)
-	c.exit.Logs, _ = c.output.take(ctx)
+	c.exit.Logs, _ = c.output.take(ctx, false)
 	if state == nil {
 		c.exit.Status = "the engine lost it"
 		return
@@ -303,6 +303,8 @@ type output struct {
 	tail    *pool.Tail
 	changed chan struct{} // closed and renewed when something came
 	ended   bool
+	// polite says that the worker has been seen to end its output.
+	polite bool
 }
 
 // read takes the streams apart: frames of a stream's number, three zeros and a
@@ -347,26 +349,29 @@ func (o *output) mark() {
 }
 
 // take returns what was printed since the mark. Output comes by another way than
-// answers, so it is waited for: until both streams have their sentinel, or
-// nothing more has come for a while.
-func (o *output) take(ctx context.Context) ([]pool.Line, int) {
+// answers, so it is waited for: until both streams have their sentinel, which is
+// certain to come when it is expected or has come before, or until nothing more
+// has come for a while.
+func (o *output) take(ctx context.Context, expected bool) ([]pool.Line, int) {
 	overall := time.NewTimer(logTimeout)
 	defer overall.Stop()
 	quiet := time.NewTimer(logQuiet)
 	defer quiet.Stop()
 	for waiting := true; ; {
 		o.mu.Lock()
-		if sentinels := o.tail.Sentinels(); !waiting || sentinels == 2 || o.ended {
+		sentinels, changed := o.tail.Sentinels(), o.changed
+		o.polite = o.polite || sentinels == 2
+		if !waiting || sentinels == 2 || o.ended {
 			defer o.mu.Unlock()
 			return o.tail.Lines(time.Now()), sentinels
 		}
-		changed := o.changed
+		expected = expected || o.polite
 		o.mu.Unlock()
 		select {
 		case <-changed:
 			quiet.Reset(logQuiet)
 		case <-quiet.C:
-			waiting = false
+			waiting = expected
 		case <-overall.C:
 			waiting = false
 		case <-ctx.Done():

@@ -363,7 +363,7 @@ func TestOutput(t *testing.T) {
 	}
 	o := output{tail: pool.NewTail(10), changed: make(chan struct{})}
 	o.read(strings.NewReader(frame(1, "one\ntw") + frame(2, "problem\n") + frame(1, "o\n"+pool.Sentinel+"\n") + frame(2, pool.Sentinel+"\n") + "\x01\x00"))
-	lines, sentinels := o.take(t.Context())
+	lines, sentinels := o.take(t.Context(), true)
 	if texts := pool.Texts(lines); !slices.Equal(texts, []string{"one", "problem", "two"}) || sentinels != 2 || !lines[1].Stderr || lines[2].Stderr {
 		t.Errorf("lines %+v, %d sentinels", lines, sentinels)
 	}
