@@ -17,7 +17,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"disdel/internal/control"
 	"disdel/internal/job"
@@ -60,10 +59,10 @@ func (o *options) whiskFlags(cmd *cobra.Command) {
 
 // checkPlatformFlags refuses flags that the chosen platform does not know, so
 // that none is without effect.
-func checkPlatformFlags(platform string, flags *pflag.FlagSet) error {
+func checkPlatformFlags(platform string, cmd *cobra.Command) error {
 	platform = cmp.Or(platform, platformProcess)
 	for _, name := range slices.Sorted(maps.Keys(flagPlatforms)) {
-		if known := flagPlatforms[name]; flags.Changed(name) && !slices.Contains(known, platform) {
+		if known := flagPlatforms[name]; cmd.Flags().Changed(name) && !slices.Contains(known, platform) {
 			return usagef("--%s needs --platform %s", name, strings.Join(known, " or "))
 		}
 	}

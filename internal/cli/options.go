@@ -88,7 +88,7 @@ func (o *options) platformKindFlags(cmd *cobra.Command) {
 		"what containers run on: process (child processes), docker or openwhisk")
 	f.StringVar(&o.image, "image", "", "image of the worker, for --platform docker (default: made of the worker beside this program) or openwhisk")
 	o.whiskFlags(cmd)
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return checkPlatformFlags(o.platform, cmd.Flags()) }
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return checkPlatformFlags(o.platform, cmd) }
 }
 
 func (o *options) enforcementFlag(cmd *cobra.Command) {

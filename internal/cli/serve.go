@@ -71,7 +71,7 @@ the key file, in wskprops form.`,
 	f.Var(platformValue{&o.platform, []string{platformProcess, platformDocker}}, "platform", "what containers are: process (child processes) or docker")
 	f.StringVar(&o.image, "image", "", "image of the worker, for --platform docker (default: made of the worker beside this program)")
 	o.containerFlags(cmd)
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return checkPlatformFlags(o.platform, cmd.Flags()) }
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return checkPlatformFlags(o.platform, cmd) }
 	return cmd
 }
 

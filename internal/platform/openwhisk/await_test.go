@@ -161,7 +161,7 @@ func TestAwait_Never(t *testing.T) {
 
 // TestAwait_Twice gives the same, whatever ended the call.
 func TestAwait_Twice(t *testing.T) {
-	world(t, func(t *testing.T, w *whisk, c *Client) {
+	world(t, func(t *testing.T, _ *whisk, c *Client) {
 		deploy(t, c, 128)
 		id := invoke(t, c, "m128")
 		first, err := c.Await(t.Context(), id)

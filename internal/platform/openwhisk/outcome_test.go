@@ -4,8 +4,6 @@ package openwhisk
 
 import (
 	"encoding/json"
-	"io"
-	"log"
 	"os"
 	"strings"
 	"testing"
@@ -14,8 +12,6 @@ import (
 	"disdel/internal/job"
 	"disdel/internal/platform"
 )
-
-func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 
 // realRecords reads testdata/records.txt by what each record is of.
 func realRecords(t testing.TB) map[string]string {

@@ -135,7 +135,7 @@ func (w *whisk) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case parts[0] == "packages" && len(parts) == 2:
 		w.servePackage(rw, r, parts[1], body)
 	case parts[0] == "actions" && len(parts) == 3 && r.Method == http.MethodPost:
-		w.serveInvoke(rw, r, parts[1]+"/"+parts[2], body)
+		w.serveInvoke(rw, parts[1]+"/"+parts[2], body)
 	case parts[0] == "actions" && len(parts) == 3:
 		w.serveAction(rw, r, parts[1], parts[1]+"/"+parts[2], body)
 	case parts[0] == "activations" && r.Method == http.MethodGet:
@@ -217,7 +217,7 @@ func (w *whisk) serveAction(rw http.ResponseWriter, r *http.Request, pkg, full s
 	}
 }
 
-func (w *whisk) serveInvoke(rw http.ResponseWriter, r *http.Request, full string, body []byte) {
+func (w *whisk) serveInvoke(rw http.ResponseWriter, full string, body []byte) {
 	if w.actions[full] == nil {
 		refuse(rw, http.StatusNotFound, missing)
 		return
@@ -379,7 +379,6 @@ func invoke(t *testing.T, c *Client, action string) platform.Activation {
 func server(t *testing.T, w *whisk, tls bool) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(w)
-	s.Config.ErrorLog = quiet()
 	if tls {
 		s.StartTLS()
 	} else {
