@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -208,7 +207,7 @@ func TestDockerArchive(t *testing.T) {
 
 // A registry gets the image, byte for byte.
 func TestPush(t *testing.T) {
-	server := httptest.NewServer(registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, 0))))
+	server := httptest.NewServer(registry.New())
 	defer server.Close()
 	img := build1(t)
 	reference := strings.TrimPrefix(server.URL, "http://") + "/team/worker:7"

@@ -87,7 +87,9 @@ func TestFrame(t *testing.T) {
 		}
 		w.ask("GET", "/api/v1", "", "Authorization", "").want(200)
 		w.ask("GET", "/invokers/healthy/count", "", "Authorization", "").want(200).is("1")
-		w.ask("GET", "triggers", "").want(501)
+		w.ask("GET", "triggers", "").want(200).is("[]")
+		w.ask("GET", "rules?count=true", "").want(200).is(`{"rules":0}`)
+		w.ask("POST", "triggers/t", "{}").want(501)
 		w.ask("PUT", "rules/r", "{}").want(501)
 
 		long := w.ask("GET", "actions?x="+strings.Repeat("x", 9000), "").want(414)

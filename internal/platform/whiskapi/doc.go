@@ -23,7 +23,8 @@
 //  5. Nothing is parsed by code that package openwhisk, the client, uses too: each
 //     is a check on the other.
 //
-// Triggers, rules and sequences are answered with status 501.
+// Triggers and rules are answered with status 501, but their lists, which are
+// empty; so are sequences.
 //
 // All methods of [Server] may be called from any goroutine.
 package whiskapi

@@ -339,8 +339,7 @@ func TestManyAndDropped(t *testing.T) {
 		drop = true
 		req := newRequest(w, "POST", "actions/a", `{"do":"1s"}`)
 		if resp, err := w.client.Do(req); err == nil {
-			resp.Body.Close()
-			t.Errorf("answered with %s", resp.Status)
+			t.Errorf("answered with %s, closing: %v", resp.Status, resp.Body.Close())
 		}
 		drop = false
 		time.Sleep(2 * time.Second)

@@ -186,12 +186,11 @@ func TestNoContainer(t *testing.T) {
 func TestDeployments(t *testing.T) {
 	inWorld(t, func(c *Config, _ *poolConfig) { c.Faults.HideMemory, c.Faults.BreakDelay = true, 11*time.Second }, func(w *world) {
 		w.deploy("a", "")
-		began := time.Now()
 		answer := w.ask("POST", "actions/a?blocking=true", `{"do":"memory"}`).want(502)
 		if got := at(t, answer.object(), "response", "result", "error"); got != textNoRun {
 			t.Errorf("hidden out of memory: %v", got)
 		}
-		began = time.Now()
+		began := time.Now()
 		answer = w.ask("POST", "actions/a?blocking=true", `{"do":"exit"}`).want(502)
 		if took := time.Since(began); took < 11*time.Second || answer.object()["duration"].(float64) > 1000 {
 			t.Errorf("answered after %v with the duration %v", took, answer.object()["duration"])
@@ -265,15 +264,15 @@ func TestRecordsOfARealServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var real []struct {
+	var recorded []struct {
 		Do, Init string
 		Warm     bool
 		Record   map[string]any
 	}
-	if err := json.Unmarshal(text, &real); err != nil {
+	if err := json.Unmarshal(text, &recorded); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range real {
+	for _, c := range recorded {
 		inWorld(t, func(cfg *Config, _ *poolConfig) { cfg.Generation = V1 }, func(w *world) {
 			w.deploy("w", `"limits":{"memory":128,"timeout":`+string(encode(at(t, annotation(t, c.Record, "limits"), "timeout")))+`},
 				"parameters":[{"key":"INIT","init":true,"value":`+string(encode(c.Init))+`}]`)

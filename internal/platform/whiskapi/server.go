@@ -223,11 +223,32 @@ func (s *Server) serveAPI(r *request, path []string) (_ reply, err error) {
 	case "activations":
 		return s.serveActivations(r, namespace, rest)
 	case "triggers", "rules":
+		if r.Method == http.MethodGet && strings.Join(rest, "") == "" {
+			return s.listNothing(r, namespace, path[2]) // so that `wsk list` works
+		}
 		return reply{}, failure(http.StatusNotImplemented,
 			"This server has no triggers and rules: it is disdel's embedded platform. Invoke the action itself.")
 	default:
 		return reply{}, noRoute()
 	}
+}
+
+// listNothing lists what there is none of.
+func (s *Server) listNothing(r *request, namespace, what string) (reply, error) {
+	if namespace != r.user.Namespace {
+		return reply{}, forbidden(namespace)
+	}
+	if _, _, err := r.page(what); err != nil {
+		return reply{}, err
+	}
+	count, err := r.boolean("count")
+	if err != nil {
+		return reply{}, err
+	}
+	if count {
+		return done(map[string]int{what: 0})
+	}
+	return done([]string{})
 }
 
 // checkPath refuses names that can be nobody's.

@@ -244,7 +244,8 @@ func (c *box) wait() {
 	ended, errs := c.driver.api.ContainerWait(c.watched, c.id, container.WaitConditionNotRunning)
 	select {
 	case <-ended:
-	case <-errs: // the engine has gone, or the container with it
+	case err := <-errs:
+		_ = err // the engine has gone, or the container with it: finalState sees
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
