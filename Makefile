@@ -42,7 +42,7 @@ demo: build ## build, then train on the built-in data set digits
 ##@ Check
 
 .PHONY: check
-check: check-fmt vet check-tidy check-docs cross lint test $(if $(HAVE_CC),race,race-note) ## all that CI checks
+check: check-fmt vet check-tidy check-docs check-asm cross lint test $(if $(HAVE_CC),race,race-note) ## all that CI checks
 	@echo "check: all passed"
 
 .PHONY: test
@@ -86,6 +86,13 @@ check-docs:
 	@fresh=$$(mktemp -d) || exit 1; trap 'rm -rf "$$fresh"' EXIT; \
 	$(GO) run ./internal/cli/gendocs "$$fresh" || exit 1; \
 	diff -r docs/cli "$$fresh" || { echo "docs/cli is out of date; run: make docs"; exit 1; }
+
+.PHONY: check-asm
+check-asm: # the assembly is what its generator writes, and the tests hold without it
+	@fresh=$$(mktemp) || exit 1; trap 'rm -f "$$fresh"' EXIT; \
+	$(GO) run ./internal/nn/kernel/_gen -out "$$fresh" || exit 1; \
+	diff internal/nn/kernel/fma_amd64.s "$$fresh" || { echo "the assembly is out of date; run: go generate ./internal/nn/kernel"; exit 1; }
+	$(GO) test -tags noasm ./internal/nn/kernel
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (5s)

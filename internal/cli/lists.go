@@ -25,7 +25,7 @@ func (a *app) modelsCommand() *cobra.Command {
 		Short: "List the models in the store, newest first",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			s, err := a.openStore(cmd.Context(), o.store)
+			s, err := a.openToRead(cmd.Context(), o.store)
 			if err != nil {
 				return err
 			}
@@ -42,21 +42,22 @@ func (a *app) modelsCommand() *cobra.Command {
 				return report.JSON(a.stdout, map[string]any{"models": rows})
 			}
 			if len(rows) == 0 {
-				fmt.Fprintf(a.stderr, "disdel: no models in %s yet; run: disdel train digits\n", s.URL())
+				fmt.Fprintf(a.stderr, "disdel: no models in %s yet; run: %s\n", s.URL(), o.next("train digits"))
 				return nil
 			}
-			return report.Models(a.stdout, rows)
+			return report.Models(a.page(), rows)
 		},
 	}
 	o.storeFlag(cmd)
 	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object instead of text")
+	cmd.AddCommand(a.modelsExportCommand())
 	return cmd
 }
 
 func (a *app) jobsCommand() *cobra.Command {
 	o := &options{}
 	cmd := &cobra.Command{
-		Use:   "jobs [JOB]",
+		Use: "jobs [JOB]", ValidArgsFunction: a.completeJob(o),
 		Short: "List the jobs in the store, newest first, or show one",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -73,7 +74,7 @@ func (a *app) jobsCommand() *cobra.Command {
 					return usagef("%w", err)
 				}
 			}
-			s, err := a.openStore(ctx, o.store)
+			s, err := a.openToRead(ctx, o.store)
 			if err != nil {
 				return err
 			}
@@ -81,7 +82,7 @@ func (a *app) jobsCommand() *cobra.Command {
 			if id != "" {
 				state, err := control.Load(ctx, s, id)
 				if err != nil {
-					return err
+					return o.hint(err)
 				}
 				return a.print(o, state.Record())
 			}
@@ -90,11 +91,14 @@ func (a *app) jobsCommand() *cobra.Command {
 			case err != nil:
 				return err
 			case o.json:
+				for i := range rows {
+					rows[i] = o.priced(rows[i])
+				}
 				err = report.JSON(a.stdout, map[string]any{"jobs": rows})
 			case len(rows) == 0:
-				fmt.Fprintf(a.stderr, "disdel: no jobs in %s yet; run: disdel train digits\n", s.URL())
+				fmt.Fprintf(a.stderr, "disdel: no jobs in %s yet; run: %s\n", s.URL(), o.next("train digits"))
 			default:
-				err = report.Jobs(a.stdout, rows)
+				err = report.Jobs(a.page(), rows)
 			}
 			if broken > 0 {
 				err = errors.Join(err, fmt.Errorf("%d of %d jobs cannot be read", broken, len(rows)))
@@ -103,6 +107,7 @@ func (a *app) jobsCommand() *cobra.Command {
 		},
 	}
 	o.storeFlag(cmd)
+	o.priceFlag(cmd)
 	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object instead of text")
 	return cmd
 }
@@ -160,11 +165,12 @@ func (a *app) datasetsCommand() *cobra.Command {
 			if o.json {
 				return report.JSON(a.stdout, map[string]any{"datasets": rows})
 			}
-			return report.Datasets(a.stdout, rows)
+			return report.Datasets(a.page(), rows)
 		},
 	}
 	o.dataDirFlag(cmd)
 	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object instead of text")
+	cmd.AddCommand(a.datasetsExportCommand())
 	return cmd
 }
 

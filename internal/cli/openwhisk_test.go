@@ -18,7 +18,7 @@ import (
 
 const whiskKey = "23bc46b1-71f6-4ed5-8c54-816aa4f8c502:123zO3xZCLrMN6v2BKK1dXYFpXlPkccOFqm12CdAsMgRU4VrNZ9lyGVCGuMDGIwP"
 
-func writeFile(t *testing.T, path, text string) {
+func putFile(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
@@ -31,9 +31,9 @@ func writeFile(t *testing.T, path, text string) {
 // TestWhiskConfig: flags before the environment before the file, as in wsk.
 func TestWhiskConfig(t *testing.T) {
 	folder := t.TempDir()
-	writeFile(t, filepath.Join(folder, ".wskprops"), "APIHOST=home.example\nAUTH=home:key\nNAMESPACE=gone\nINSECURE_SSL=true\n")
+	putFile(t, filepath.Join(folder, ".wskprops"), "APIHOST=home.example\nAUTH=home:key\nNAMESPACE=gone\nINSECURE_SSL=true\n")
 	other := filepath.Join(folder, "other")
-	writeFile(t, other, "APIHOST=http://other.example\nAUTH=other:key\nAPIVERSION=v2\n")
+	putFile(t, other, "APIHOST=http://other.example\nAUTH=other:key\nAPIVERSION=v2\n")
 	for name, c := range map[string]struct {
 		env   map[string]string
 		whisk whiskOptions

@@ -3,11 +3,18 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
+	"strings"
+
 	"github.com/spf13/cobra"
 
+	"disdel/internal/control"
 	"disdel/internal/data/format"
 	"disdel/internal/job"
+	"disdel/internal/nn"
 	"disdel/internal/platform/pool"
+	"disdel/internal/store/redis"
 )
 
 // options are the flags that several commands share.
@@ -30,20 +37,90 @@ type options struct {
 	offline     bool
 	shape       *format.Shape
 	json, quiet bool
+	// jobFile names a file with a spec; "" is none.
+	jobFile string
+	// price is the money for one GB-second; 0 is not known.
+	price float64
+}
+
+// next is a command that is to be given next, with the store of this one. Who and
+// by which password stays with who knows it.
+func (o *options) next(command string) string {
+	line := "disdel " + command
+	if o.store == "" {
+		return line
+	}
+	shown := o.store
+	if address, err := redis.ParseAddress(o.store); err == nil {
+		shown = address.String()
+		if address.WithCredential() != shown {
+			shown = strings.Replace(shown, "://", "://USER:PASSWORD@", 1)
+		}
+	}
+	return line + " --store " + shellWord(shown)
+}
+
+// hint adds to an error what to do next.
+func (o *options) hint(err error) error {
+	if errors.Is(err, control.ErrNoJob) {
+		return fmt.Errorf("%w; see: %s", err, o.next("jobs"))
+	}
+	return err
+}
+
+// modelHint adds to an error about the model of an inference job what to do next.
+func (o *options) modelHint(spec job.Spec, err error) error {
+	switch {
+	case !errors.Is(err, control.ErrNoModel):
+		return err
+	case spec.Model == "":
+		return fmt.Errorf("%w; run: %s", err, o.next("train "+shellWord(o.spec.Dataset)))
+	case strings.Trim(spec.Model, "0123456789abcdef") != "":
+		return fmt.Errorf("%w; --model of infer wants the digest of a stored model or the start of it, see: %s", err, o.next("models"))
+	}
+	return fmt.Errorf("%w; see: %s", err, o.next("models"))
+}
+
+// priced is a record with its cost, if the user says what a GB-second costs.
+func (o *options) priced(r job.Record) job.Record {
+	if o.price > 0 {
+		cost := o.price * r.Metrics.GBSeconds
+		r.Metrics.Cost = &cost
+	}
+	return r
+}
+
+func (o *options) priceFlag(cmd *cobra.Command) {
+	cmd.Flags().Var(priceValue{&o.price}, "price", "money for one GB-second, GB of 2^30 bytes; the result then has a cost")
+}
+
+// shellWord writes text as one word of a shell's command line.
+func shellWord(text string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
+	if text != "" && strings.Trim(text, plain) == "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 func (o *options) trainFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	o.spec.Kind, o.spec.Model = job.Train, job.DefaultModel
-	o.spec.Epochs, o.spec.Batch = job.DefaultEpochs, job.DefaultBatch
-	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "model: cnn (the thesis's), cnn-deep or mlp")
+	o.spec.Epochs, o.spec.Batch, o.spec.Sync = job.DefaultEpochs, job.DefaultBatch, job.SyncRounds
+	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "what to train: cnn (the thesis's), cnn-deep, mlp, or a model file of your own, FILE.json")
 	f.Var(countValue{&o.spec.Epochs}, "epochs", "passes over the training part")
 	f.Var(countValue{&o.spec.Batch}, "batch", "batch size of a sequential run, in records")
 	f.StringVar(&o.spec.Optimizer, "optimizer", job.DefaultOptimizer, "what each replica learns with: adam, adamw or sgd")
 	f.Var(rateValue{&o.spec.LearningRate}, "lr", "learning rate of the optimizer (default: 0.001, for sgd 0.01)")
 	f.Uint64Var(&o.spec.Seed, "seed", job.DefaultSeed, "seed of weights and shuffles")
+	f.StringVar((*string)(&o.spec.Strategy), "strategy", string(job.Distributed), "how the work is divided: distributed, single (one worker without the platform's limits) or brute-force (one action that holds all data, more memory or time after each failure)")
+	f.StringVar((*string)(&o.spec.Minimize), "minimize", string(job.LeastTime), "what the plan makes small: time, memory (of all containers at once) or cost (memory times time)")
+	f.StringVar((*string)(&o.spec.Estimator), "estimator", string(job.Exact), "how the memory of training is estimated: exact, or thesis for the thesis's own formula")
 	f.Var(countValue{&o.spec.Replicas}, "workers", "number of replicas that learn at once (default: planned)")
 	f.Var(countValue{&o.spec.LocalBatch}, "local-batch", "batch size of one replica (default: planned)")
+	f.Var(syncValue{&o.spec.Sync}, "sync", "what workers exchange: weights every round (rounds), or gradients every step, which is sequential training, divided (step)")
+	complete(cmd, "model", completeModel)
+	complete(cmd, "optimizer", words(nn.Optimizers()...))
 	f.Var(countValue{&o.spec.Rounds}, "rounds", "how often weights are averaged; 1 is the thesis (default: planned)")
 }
 
@@ -62,7 +139,8 @@ func (o *options) platformFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.Var(bytesValue{&o.spec.Memory}, "memory", "memory limit of each container, in MB or with a unit (default: planned)")
 	f.Var(durationValue{&o.spec.Timeout}, "timeout", "time limit of one invocation, in seconds or as 1m30s (default 60)")
-	f.Var(countValue{&o.spec.Containers}, "containers", "most containers at once (default: planned)")
+	f.Var(countValue{&o.spec.Containers}, "containers", "containers at once, as far as there is work and room for them (default: planned)")
+	f.Var(countValue{&o.spec.Threads}, "threads", "threads of each container (default: planned)")
 	o.poolFlags(cmd)
 }
 
@@ -93,6 +171,7 @@ func (o *options) platformKindFlags(cmd *cobra.Command) {
 
 func (o *options) enforcementFlag(cmd *cobra.Command) {
 	cmd.Flags().Var(enforcementValue{&o.enforcement}, "enforcement", "who enforces memory limits: cgroup-v2, cgroup-v1, systemd-scope or watched (default: the first that works)")
+	complete(cmd, "enforcement", words(enforcements()...))
 }
 
 func (o *options) storeFlag(cmd *cobra.Command) {

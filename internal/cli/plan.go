@@ -18,7 +18,10 @@ import (
 
 // planOutput is what plan prints as JSON. Without a plan Error says why.
 type planOutput struct {
-	Error     string         `json:"error,omitempty"`
+	Error string `json:"error,omitempty"`
+	// Spec is what --job takes: the options of the job, with the data set as it was
+	// given.
+	Spec      *job.Spec      `json:"spec,omitempty"`
 	Numerics  *job.Numerics  `json:"numerics,omitempty"`
 	Digest    string         `json:"digest,omitempty"`
 	Resources *job.Resources `json:"resources,omitempty"`
@@ -36,11 +39,14 @@ options. It trains nothing; if a worker has never been measured on this platform
 it starts one container to do so.`,
 		Example: `  disdel plan digits
   disdel plan mnist --data-dir ~/data
-  disdel plan digits --workers 8 --pool-memory 512`,
-		Args: oneDataset,
+  disdel plan digits --workers 8 --pool-memory 512
+  disdel plan mnist --minimize cost
+  disdel plan mnist --estimator thesis`,
+		Args: o.datasetOrJob, ValidArgsFunction: completeDataset,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			o.spec.Dataset = args[0]
-			o.spec = o.spec.WithDefaults()
+			if err := o.readJob(cmd, args); err != nil {
+				return err
+			}
 			state, err := a.makePlan(cmd.Context(), o)
 			if err == nil && state.Finished != nil && state.Finished.Status != job.Succeeded {
 				err = errors.New(state.Finished.Error)
@@ -49,7 +55,9 @@ it starts one container to do so.`,
 			case o.json && !isUsage(err):
 				out := planOutput{Numerics: state.Numerics, Digest: state.Plan, Resources: state.Resources}
 				if state.Created != nil {
-					out.Limits = &state.Created.Limits
+					spec := state.Created.Spec
+					spec.Dataset = o.spec.Dataset
+					out.Spec, out.Limits = &spec, &state.Created.Limits
 				}
 				if err != nil {
 					out.Error = err.Error()
@@ -58,11 +66,12 @@ it starts one container to do so.`,
 			case err != nil:
 				return err
 			default:
-				return report.Plan(a.stdout, state.Numerics, *state.Resources)
+				return report.Plan(a.page(), state.Numerics, *state.Resources)
 			}
 		},
 	}
 	o.trainFlags(cmd)
+	o.jobFlag(cmd)
 	o.dataFlags(cmd)
 	o.platformFlags(cmd)
 	o.storeFlag(cmd)

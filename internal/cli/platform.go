@@ -55,7 +55,7 @@ one that computes longer than its limit, and shows what became of them.`,
 			if o.json {
 				err = report.JSON(a.stdout, map[string]any{"checks": rows})
 			} else {
-				err = report.Checks(a.stdout, rows)
+				err = report.Checks(a.page(), rows)
 			}
 			for _, row := range rows {
 				if !row.Passed {

@@ -132,6 +132,11 @@ func TestInterrupted(t *testing.T) {
 		if status := field[string](t, record, "status"); status != "cancelled" {
 			t.Errorf("%v: the record says %s", signal, status)
 		}
+		for _, name := range []string{"accuracy", "loss", "records", "confusion"} {
+			if record[name] != nil {
+				t.Errorf("%v: the record has %s, which nobody measured: %v", signal, name, record[name])
+			}
+		}
 		nothingLeft(t, r.cmd.Process.Pid)
 		if left := d.scratch(); len(left) > 0 {
 			t.Errorf("%v: left %v in the store", signal, left)
@@ -267,7 +272,7 @@ func TestResumed(t *testing.T) {
 }
 
 // TestSameModel: the model is the same, bit for bit, on one container and on
-// four, with a limit that is only watched, with disdel as its own worker, and
+// four, on any number of threads, with a limit that is only watched, with disdel as its own worker, and
 // when a worker is killed on the way.
 func TestSameModel(t *testing.T) {
 	train := []string{"train", "digits", "--workers", "4", "--epochs", "6", "--json"}
@@ -276,10 +281,12 @@ func TestSameModel(t *testing.T) {
 		return field[string](t, o.want(t, ExitOK).object(t), "model", "digest")
 	}
 	first := newDesk(t)
-	want := digest(t, first.exec(append(train, "--containers", "1")...))
+	want := digest(t, first.exec(append(train, "--containers", "1", "--threads", "1")...))
 	for name, args := range map[string][]string{
 		"four containers": {"--containers", "4"},
 		"watched":         {"--enforcement", "watched"},
+		"two threads":     {"--threads", "2", "--containers", "1"},
+		"three threads":   {"--threads", "3", "--containers", "2"},
 	} {
 		d := newDesk(t)
 		if got := digest(t, d.exec(append(train, args...)...)); got != want {

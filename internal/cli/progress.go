@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -12,6 +13,7 @@ import (
 	"disdel/internal/control"
 	"disdel/internal/job"
 	"disdel/internal/report"
+	"disdel/internal/worker"
 )
 
 // progress shows people how far a job is: a bar on a terminal, else a line at
@@ -22,6 +24,8 @@ type progress struct {
 	terminal bool
 	bar      *progressbar.ProgressBar
 
+	noted  bool // what the plan expects has been said
+	told   bool // that the worker is of another version has been said
 	phase  string
 	lastAt time.Time
 }
@@ -40,14 +44,30 @@ func (p *progress) end() {
 }
 
 func (p *progress) show(s control.State) {
+	if s.Probe != nil && !p.told {
+		p.told = true
+		if theirs, own := s.Probe.Version, worker.Version(); theirs != own {
+			fmt.Fprintf(p.w, "disdel: the worker is of version %s, this program of %s: build both from the same source, or what one asks the other may not know\n",
+				printable(theirs), own)
+		}
+	}
 	if p.quiet {
 		return
+	}
+	if s.Resources != nil && !p.noted {
+		p.noted = true
+		if note := s.Resources.AccuracyNote; note != "" {
+			fmt.Fprintln(p.w, "disdel: accuracy:", note)
+		}
 	}
 	now := s.Progress()
 	if now.Phase == "probe" && now.Running == 0 {
 		return // nothing is being measured, and perhaps nothing will be
 	}
 	line := describe(now)
+	if left, ok := s.Left(time.Now()); ok && now.Phase == "train" {
+		line += ", about " + about(left) + " left"
+	}
 	if now.Phase == "done" && s.Finished.Status != job.Succeeded {
 		line = string(s.Finished.Status)
 	}
@@ -70,11 +90,23 @@ func (p *progress) showBar(now control.Progress, line string) {
 	}
 	if p.bar == nil {
 		p.bar = progressbar.NewOptions(now.Total, progressbar.OptionSetWriter(p.w), progressbar.OptionSetWidth(30),
-			progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish(),
+			progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(false), progressbar.OptionClearOnFinish(),
 			progressbar.OptionThrottle(50*time.Millisecond))
 	}
 	p.bar.Describe(line)
 	_ = p.bar.Set(now.Done)
+}
+
+// about writes a time as people say one.
+func about(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return max(time.Second, d.Round(time.Second)).String()
+	case d < 10*time.Minute:
+		return d.Round(5 * time.Second).String()
+	default:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	}
 }
 
 func describe(now control.Progress) string {

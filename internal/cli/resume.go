@@ -25,7 +25,7 @@ would have given anyway.
 A job that another disdel still runs is taken over: the other one then stops.`,
 		Example: `  disdel jobs
   disdel resume 20261123-130259-4f2a91`,
-		Args: oneJob,
+		Args: o.oneJob, ValidArgsFunction: a.completeJob(o),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id := job.ID(args[0])
 			if err := id.Validate(); err != nil {
@@ -39,6 +39,7 @@ A job that another disdel still runs is taken over: the other one then stops.`,
 	o.platformKindFlags(cmd)
 	o.storeFlag(cmd)
 	o.outputFlags(cmd)
+	o.priceFlag(cmd)
 	return cmd
 }
 
@@ -58,14 +59,14 @@ func (a *app) resume(ctx context.Context, o *options, id job.ID) (err error) {
 // poolOf is the pool that the job was planned for. Where nothing else is asked
 // for the job's platform is chosen.
 func (a *app) poolOf(ctx context.Context, o *options, id job.ID) (cfg pool.Config, err error) {
-	s, err := a.openStore(ctx, o.store)
+	s, err := a.openToRead(ctx, o.store)
 	if err != nil {
 		return cfg, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	state, err := control.Load(ctx, s, id)
 	if err != nil {
-		return cfg, err
+		return cfg, o.hint(err)
 	}
 	if known := state.Created.Platform; o.platform == "" && (known == platformOpenWhisk || known == platformDocker) {
 		o.platform = known

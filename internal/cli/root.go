@@ -19,6 +19,7 @@ import (
 	"disdel/internal/job"
 	"disdel/internal/nn"
 	"disdel/internal/plan"
+	"disdel/internal/report"
 	"disdel/internal/worker"
 )
 
@@ -48,6 +49,8 @@ type app struct {
 	started bool
 	// terminal says that stderr is one: progress bars and colour make sense.
 	terminal bool
+	// columns is the width of the terminal that stdout is, 0 if it is none.
+	columns int
 }
 
 // Run carries out one command line, given without the program's name, and
@@ -60,6 +63,9 @@ func Run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 	a := &app{
 		stdout: stdout, stderr: stderr, getenv: os.Getenv, lookupenv: os.LookupEnv, program: os.Executable,
 		terminal: term.IsTerminal(int(stderr.Fd())),
+	}
+	if columns, _, err := term.GetSize(int(stdout.Fd())); err == nil {
+		a.columns = columns
 	}
 	return a.run(ctx, args)
 }
@@ -80,6 +86,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	}
 	return code
 }
+
+// page is stdout for tables.
+func (a *app) page() io.Writer { return report.Page{Writer: a.stdout, Columns: a.columns} }
 
 // warn tells of something that does not keep a command from its end.
 func (a *app) warn(err error) {
@@ -123,9 +132,11 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%s: %w", commandName(cmd), err)
 	})
-	root.AddCommand(a.trainCommand(), a.inferCommand(), a.planCommand(), a.modelsCommand(), a.jobsCommand(), a.resumeCommand(),
-		a.datasetsCommand(), a.platformCommand(), a.imageCommand(), a.versionCommand())
+	root.AddCommand(a.trainCommand(), a.inferCommand(), a.planCommand(), a.predictCommand(), a.modelsCommand(), a.jobsCommand(), a.resumeCommand(),
+		a.datasetsCommand(), a.platformCommand(), a.imageCommand(), a.benchCommand(), a.versionCommand())
 	root.DisableAutoGenTag = true
+	root.Version = worker.Version()
+	root.SetVersionTemplate(versionLine())
 	return root
 }
 
@@ -140,8 +151,8 @@ func oneDataset(cmd *cobra.Command, args []string) error {
 }
 
 // oneJob wants exactly one argument.
-func oneJob(cmd *cobra.Command, args []string) error {
-	return one(cmd, args, "the id of one job", "see: disdel jobs")
+func (o *options) oneJob(cmd *cobra.Command, args []string) error {
+	return one(cmd, args, "the id of one job", "see: "+o.next("jobs"))
 }
 
 func one(cmd *cobra.Command, args []string, want, next string) error {

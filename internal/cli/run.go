@@ -61,6 +61,7 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 		config: control.Config{
 			Platform: p.Platform, Store: s, Init: init, Probes: p.probes,
 			Observe: progress.show, ControllerPeak: ownPeak,
+			Export: exporter(s),
 		},
 		close: closeAll,
 	}, nil
@@ -79,7 +80,17 @@ type question struct {
 // but a download is written.
 func (a *app) ask(ctx context.Context, o *options) (q question, err error) {
 	q.spec = o.spec
+	if noModelSpec(q.spec.ModelSpec) {
+		q.spec.ModelSpec = nil
+	}
 	if err := q.spec.Validate(); err != nil {
+		return q, err
+	}
+	if err := checkOutput(&q.spec); err != nil {
+		return q, err
+	}
+	own, err := ownModelOf(q.spec)
+	if err != nil {
 		return q, err
 	}
 	sources, end := a.dataOptions(o)
@@ -89,16 +100,21 @@ func (a *app) ask(ctx context.Context, o *options) (q question, err error) {
 	}
 	q.dataset = datasetOf(q.set)
 	q.spec.Dataset = q.dataset.Name
+	if own != nil {
+		if err := own.fit(&q.spec, q.dataset); err != nil {
+			return q, err
+		}
+	}
 	if q.spec.Kind == job.Train {
 		// The kernel set does not decide whether there is a plan.
 		_, err = plan.Numerics(q.spec, q.dataset, kernel.Generic().Name)
 	}
-	return q, err
+	return q, modelHint(o.spec, err)
 }
 
 // prepare chooses the model and stages the data, which makes a job of a
 // question.
-func (a *app) prepare(ctx context.Context, s store.Store, q question) (control.Created, error) {
+func (a *app) prepare(ctx context.Context, o *options, s store.Store, q question) (control.Created, error) {
 	id, err := job.NewID(time.Now(), rand.Reader)
 	if err != nil {
 		return control.Created{}, err
@@ -107,7 +123,7 @@ func (a *app) prepare(ctx context.Context, s store.Store, q question) (control.C
 	if q.spec.Kind == job.Infer {
 		m, err := control.FindModel(ctx, s, q.spec.Dataset, q.spec.Model, a.warn)
 		if err != nil {
-			return created, err
+			return created, o.modelHint(q.spec, err)
 		}
 		created.Model = &m
 	}
@@ -127,7 +143,7 @@ func (a *app) runJob(ctx context.Context, o *options) (record job.Record, d job.
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
 	// The set is not looked at again, so its memory is free while the job runs.
-	created, err := a.prepare(ctx, e.store, asked)
+	created, err := a.prepare(ctx, o, e.store, asked)
 	if err == nil {
 		record, err = control.Run(ctx, e.config, created)
 	}
@@ -137,6 +153,9 @@ func (a *app) runJob(ctx context.Context, o *options) (record job.Record, d job.
 // conclude prints how a job ended, and returns the error that says it failed.
 func (a *app) conclude(ctx context.Context, o *options, record job.Record, err error) error {
 	if err != nil {
+		if record.Job != "" && record.Status == job.Running && !errors.Is(err, control.ErrTaken) {
+			err = fmt.Errorf("%w; the job can be gone on with: %s", err, o.next("resume "+string(record.Job)))
+		}
 		return a.refused(ctx, o, record, err)
 	}
 	if err := a.print(o, record); err != nil {
@@ -154,10 +173,11 @@ func (a *app) conclude(ctx context.Context, o *options, record job.Record, err e
 }
 
 func (a *app) print(o *options, record job.Record) error {
+	record = o.priced(record)
 	if o.json {
 		return report.JSON(a.stdout, record)
 	}
-	return report.Job(a.stdout, record)
+	return report.Job(a.page(), record)
 }
 
 // refused prints the record of a job that could not be run, for programs, and
@@ -169,7 +189,7 @@ func (a *app) refused(ctx context.Context, o *options, record job.Record, cause 
 	if record.Job == "" {
 		record = job.Record{
 			Kind: o.spec.Kind, Dataset: o.spec.Dataset, Model: job.RecordModel{Name: o.spec.Model},
-			Epochs: o.spec.Epochs, Batch: o.spec.Batch, Seed: o.spec.Seed, Actions: []job.RecordAction{},
+			Strategy: o.spec.Strategy, Epochs: o.spec.Epochs, Batch: o.spec.Batch, Seed: o.spec.Seed, Actions: []job.RecordAction{},
 		}
 	}
 	switch record.Status {
@@ -184,7 +204,7 @@ func (a *app) refused(ctx context.Context, o *options, record job.Record, cause 
 			record.Status = job.Cancelled
 		}
 	}
-	return errors.Join(cause, report.JSON(a.stdout, record))
+	return errors.Join(cause, report.JSON(a.stdout, o.priced(record)))
 }
 
 // clearScratch deletes what workers left in the store for a job that has no

@@ -198,7 +198,9 @@ func serveUntil(ctx context.Context, server *whiskapi.Server, listener net.Liste
 	if err == nil {
 		err = <-served
 	}
-	server.Wait()
+	if closed == nil { // else there are calls that never end
+		server.Wait()
+	}
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}

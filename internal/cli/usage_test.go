@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"disdel/internal/nn/kernel"
 )
 
 // TestUsage: a command line that makes no sense says what is wrong and what
@@ -40,6 +42,11 @@ func TestUsage(t *testing.T) {
 		{"train digits --epochs", []string{"--epochs", "needs an argument"}},
 		{"train digits --rounds 0", []string{"--rounds"}},
 		{"train digits --rounds 100000", []string{"rounds 100000", "900 steps"}},
+		{"train digits --sync step --rounds 3", []string{"rounds 3 with sync step", "leave --rounds out"}},
+		{"plan digits --sync step --local-batch 3", []string{"local batch 3 with sync step", "leave --local-batch out"}},
+		{"train digits --sync step --workers 65", []string{"workers 65 with sync step", "batch of 64"}},
+		{"train digits --sync step --model cnn-deep", []string{"cnn-deep normalises a batch", "--sync rounds"}},
+		{"train digits --sync often", []string{"--sync", `"often"`, "want rounds or step"}},
 		{"train digits --lr nan", []string{"learning rate NaN", "more than 0"}},
 		{"train digits --lr 0", []string{"learning rate 0", "more than 0"}},
 		{"train digits --lr -1", []string{"learning rate -1"}},
@@ -48,6 +55,13 @@ func TestUsage(t *testing.T) {
 		{"train digits --seed -1", []string{"--seed", `"-1"`}},
 		{"train digits --workers 0", []string{"--workers", "at least 1"}},
 		{"train digits --workers 5000", []string{"workers 5000", "1024"}},
+		{"train digits --strategy guess", []string{`strategy "guess"`, "distributed, single or brute-force"}},
+		{"train digits --strategy single --workers 2", []string{"workers 2", "strategy single"}},
+		{"train digits --strategy single --rounds 2", []string{"rounds 2", "strategy single"}},
+		{"train digits --strategy brute-force --local-batch 2", []string{"local batch 2", "strategy brute-force"}},
+		{"train digits --strategy brute-force --minimize cost", []string{"minimize cost", "strategy brute-force"}},
+		{"train digits --minimize effort", []string{`minimize "effort"`, "time, memory or cost"}},
+		{"plan digits --estimator guess", []string{`estimator "guess"`, "exact or thesis"}},
 		{"train digits --containers 0", []string{"--containers"}},
 		{"train digits --memory abc", []string{"--memory", `"abc"`, "256MB"}},
 		{"train digits --memory 0", []string{"--memory", `"0"`, "more than 0"}},
@@ -67,8 +81,8 @@ func TestUsage(t *testing.T) {
 		{"train digits --store dir://relative/path", []string{"relative/path", "absolute"}},
 		{"train digits --store /plain/path", []string{"write dir:///plain/path"}},
 		{"models --store relative/path", []string{"dir:///absolute/path"}},
-		{"models x", []string{`models: unknown argument "x"`}},
-		{"datasets x", []string{`unknown argument "x"`}},
+		{"models x", []string{`models: unknown command "x"`}},
+		{"datasets x", []string{`unknown command "x"`}},
 		{"version x", []string{`unknown argument "x"`}},
 		{"platform check x", []string{`platform check: unknown argument "x"`}},
 		{"jobs a b", []string{"at most one job", "(a, b)"}},
@@ -128,7 +142,7 @@ func TestHelp(t *testing.T) {
 		"completion bash": {"complete"},
 		"completion zsh":  {"compdef"},
 		"completion fish": {"complete -c disdel"},
-		"version":         {"disdel ", "go1", "generic-1"},
+		"version":         {"disdel ", "go1", kernel.Best().Name},
 		"datasets":        {"digits", "8x8x1", "1,438", "359", "Alpaydin", "CC-BY-4.0"},
 	} {
 		got := d.run(strings.Fields(line)...).want(t, ExitOK)
@@ -222,7 +236,7 @@ func TestPlaces_Used(t *testing.T) {
 			d := newDesk(t)
 			c.set(d)
 			got := d.run("plan", "digits").want(t, ExitOK, "measuring a worker", c.says)
-			for _, part := range []string{"replicas", "kernels", "generic-1", "why", "128 MB"} {
+			for _, part := range []string{"replicas", "kernels", kernel.Best().Name, "why", "128 MB"} {
 				if !strings.Contains(got.stdout, part) {
 					t.Errorf("the plan does not say %q:\n%s", part, got.stdout)
 				}

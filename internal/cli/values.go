@@ -105,6 +105,37 @@ func (v rateValue) Set(s string) error {
 	return nil
 }
 
+// priceValue is a flag for an amount of money above 0.
+type priceValue struct{ price *float64 }
+
+func (v priceValue) String() string {
+	if v.price == nil || *v.price == 0 {
+		return ""
+	}
+	return strconv.FormatFloat(*v.price, 'g', -1, 64)
+}
+func (v priceValue) Type() string { return "money" }
+func (v priceValue) Set(s string) error {
+	const most = 1e9 // so that no cost is infinite
+	x, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(x > 0 && x <= most) {
+		return fmt.Errorf("price %q: want a number above 0, such as 0.0000167", s)
+	}
+	*v.price = x
+	return nil
+}
+
+var enforcementKinds = []string{process.CgroupV2, process.CgroupV1, process.SystemdScope, process.Watched}
+
+// enforcements are the kinds as the flag has them.
+func enforcements() []string {
+	names := make([]string, len(enforcementKinds))
+	for i, kind := range enforcementKinds {
+		names[i] = strings.ReplaceAll(kind, " ", "-")
+	}
+	return names
+}
+
 // enforcementValue is a flag for a kind of enforcement of the process driver,
 // with dashes for spaces.
 type enforcementValue struct{ kind *string }
@@ -117,16 +148,31 @@ func (v enforcementValue) String() string {
 }
 func (v enforcementValue) Type() string { return "string" }
 func (v enforcementValue) Set(s string) error {
-	var names []string
-	for _, kind := range []string{process.CgroupV2, process.CgroupV1, process.SystemdScope, process.Watched} {
-		name := strings.ReplaceAll(kind, " ", "-")
-		if s == name {
+	for _, kind := range enforcementKinds {
+		if s == strings.ReplaceAll(kind, " ", "-") {
 			*v.kind = kind
 			return nil
 		}
-		names = append(names, name)
 	}
-	return fmt.Errorf("want one of %s", strings.Join(names, ", "))
+	return fmt.Errorf("want one of %s", strings.Join(enforcements(), ", "))
+}
+
+// syncValue is a flag for how replicas are kept together.
+type syncValue struct{ sync *job.Sync }
+
+func (v syncValue) String() string {
+	if v.sync == nil {
+		return ""
+	}
+	return string(*v.sync)
+}
+func (v syncValue) Type() string { return "string" }
+func (v syncValue) Set(s string) error {
+	if way := job.Sync(s); way == job.SyncRounds || way == job.SyncStep {
+		*v.sync = way
+		return nil
+	}
+	return fmt.Errorf("want %s or %s", job.SyncRounds, job.SyncStep)
 }
 
 // Kinds of platform, as --platform names them.

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,10 @@ import (
 	"disdel/internal/worker"
 )
 
+func versionLine() string {
+	return fmt.Sprintf("disdel %s %s %s/%s kernels %s\n", worker.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH, kernel.Best().Name)
+}
+
 func (a *app) versionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -20,13 +25,13 @@ func (a *app) versionCommand() *cobra.Command {
 		Short: "Print the version, the Go version and the kernel set",
 		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			version, kernels := worker.Version(), kernel.Generic().Name
+			version, kernels := worker.Version(), kernel.Best().Name
 			if asJSON {
 				return report.JSON(a.stdout, map[string]string{
 					"version": version, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH, "kernel_set": kernels,
 				})
 			}
-			_, err := fmt.Fprintf(a.stdout, "disdel %s %s %s/%s kernels %s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH, kernels)
+			_, err := io.WriteString(a.stdout, versionLine())
 			return err
 		},
 	}

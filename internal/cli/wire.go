@@ -171,7 +171,15 @@ func (a *app) openPlatform(ctx context.Context, o *options) (_ *pool.Pool, worke
 	if err != nil {
 		return nil, "", err
 	}
-	p, err := pool.Open(ctx, o.pool, driver)
+	cfg := o.pool
+	if o.spec.Strategy == job.Single {
+		total, err := machineMemory()
+		if err != nil {
+			return nil, "", errors.Join(err, driver.Close())
+		}
+		cfg = machinePool(cfg, total)
+	}
+	p, err := pool.Open(ctx, cfg, driver)
 	if err != nil {
 		return nil, "", usagef("%w; see --pool-memory, --min-memory and --max-memory", err)
 	}

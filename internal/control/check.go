@@ -80,11 +80,16 @@ func checkResult(n *job.Numerics, t job.Task, r *job.TaskResult) error {
 			return fmt.Errorf("%w: nothing was measured", errResult)
 		}
 	case job.RoleTrain:
-		if r.Step <= t.From || r.Step > t.To {
+		waited := t.Meet && r.Reason == job.NeedPeer
+		if r.Step < t.From || r.Step == t.From && !waited || r.Step > t.To {
 			return fmt.Errorf("%w: it stopped at step %d, of %d to %d", errResult, r.Step, t.From, t.To)
 		}
+		fallthrough
 	case job.RoleAverage:
-		if t.To == n.Steps && r.Digest == "" {
+		if r.Round < 0 || r.Round > n.Rounds() {
+			return fmt.Errorf("%w: it has seen %d averages of %d", errResult, r.Round, n.Rounds())
+		}
+		if (r.Round == n.Rounds() || t.Role == job.RoleAverage && t.To == n.Steps) && r.Digest == "" {
 			return fmt.Errorf("%w: the trained model has no digest", errResult)
 		}
 	case job.RoleEvaluate:

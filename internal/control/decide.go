@@ -22,8 +22,13 @@ const (
 	// maxSuspects is how often in a row a unit may be lost in a way that may have
 	// been for its memory limit: then it counts as that.
 	maxSuspects = 2
-	// maxRevisions is how many resource plans a job may have.
-	maxRevisions = 12
+	// maxWaited is how often in a row a replica may do little but wait for the
+	// others before rounds are taken one by one.
+	maxWaited = 2
+	// maxRevisions is how many resource plans a job may have, bruteRevisions how
+	// many with the strategy that takes a little more each time.
+	maxRevisions   = 12
+	bruteRevisions = 400
 
 	backoffFirst   = 100 * time.Millisecond
 	backoffMost    = 5 * time.Second
@@ -53,6 +58,8 @@ type (
 	invoke struct{ invoked Invoked }
 	// publish copies the model and enters it in the store's list.
 	publish struct{}
+	// export has the predictions written to the user's file.
+	export struct{}
 	// wait says when to decide again at the latest, if nothing happens before.
 	wait struct{ until time.Time }
 )
@@ -62,6 +69,7 @@ func (adopt) isAction()   {}
 func (deploy) isAction()  {}
 func (invoke) isAction()  {}
 func (publish) isAction() {}
+func (export) isAction()  {}
 func (wait) isAction()    {}
 
 func fail(format string, args ...any) []action {
@@ -91,7 +99,7 @@ func decide(s State, now time.Time) []action {
 		return acts
 	}
 	r := *s.Resources
-	if !s.Deployed[r.ActionName()] {
+	if s.Deployed[r.ActionName()] != r.Timeout {
 		return []action{deploy{r.ActionName(), r.Memory, r.Timeout}}
 	}
 	tasks := pending(s)
@@ -103,18 +111,22 @@ func decide(s State, now time.Time) []action {
 
 // decideProbe measures in the smallest action that the platform offers, which
 // is most likely the one that the job will use, and in the largest one if that
-// was not enough.
+// was not enough. The machine of a single worker has no smallest action.
 func decideProbe(s State, now time.Time) []action {
 	limits, spec := s.Created.Limits, s.Created.Spec
 	p := s.progress(unit{role: job.RoleProbe})
 	if p.last != nil && p.last.Ended.Kind == platform.TimedOut {
 		return fail("probe: %s; raise --timeout", p.last.Ended.Message)
 	}
+	if spec.Strategy == job.BruteForce {
+		// What the user fixes is where brute force begins, and this is no part of it.
+		spec.Memory, spec.Timeout = 0, 0
+	}
 	probe := job.Resources{Timeout: cmp.Or(spec.Timeout, limits.TimeoutDefault), Containers: 1}
 	switch {
 	case spec.Memory > 0:
 		probe.Memory = spec.Memory
-	case limits.MemoryMin > 0:
+	case limits.MemoryMin > 0 && spec.Strategy != job.Single:
 		probe.Memory = plan.CeilMemory(max(limits.MemoryMin, job.MB), limits)
 	default:
 		probe.Memory = plan.CeilMemory(max(limits.MemoryDefault, job.MB), limits)
@@ -129,7 +141,7 @@ func decideProbe(s State, now time.Time) []action {
 		}
 		probe.Memory = largest
 	}
-	if !s.Deployed[probe.ActionName()] {
+	if s.Deployed[probe.ActionName()] != probe.Timeout {
 		return []action{deploy{probe.ActionName(), probe.Memory, probe.Timeout}}
 	}
 	s.Resources = &probe
@@ -165,6 +177,9 @@ func decidePlan(s State) []action {
 func replan(s State) []action {
 	for _, t := range pending(s) {
 		p := s.progress(unitOf(t))
+		if t.Meet && p.waited >= maxWaited {
+			return []action{note{Event{Replanned: &Replanned{Resources: plan.AfterWaiting(*s.Resources)}}}}
+		}
 		if p.last == nil || p.last.Revision != s.Resources.Revision {
 			continue
 		}
@@ -176,14 +191,18 @@ func replan(s State) []action {
 		case e.TooLarge:
 			next, err = plan.AfterTooLarge(*s.Resources, s.Created.Spec, s.Created.Limits, t.Role)
 		case e.Kind == platform.TimedOut:
-			next, err = plan.AfterTimeout(*s.Resources, t.Role)
+			next, err = plan.AfterTimeout(*s.Resources, s.Created.Spec, s.Created.Limits, t.Role)
 		default:
 			continue
 		}
 		if err != nil {
 			return fail("%s: %s: %v", unitOf(t), p.last.Ended.Message, err)
 		}
-		if next.Revision >= maxRevisions {
+		most := maxRevisions
+		if s.Created.Spec.Strategy == job.BruteForce {
+			most = bruteRevisions
+		}
+		if next.Revision >= most {
 			return fail("%s: %s; gave up after %d plans", unitOf(t), p.last.Ended.Message, next.Revision)
 		}
 		return []action{note{Event{Replanned: &Replanned{Resources: next}}}}
@@ -198,17 +217,26 @@ func pending(s State) []job.Task {
 	id := s.Created.Job
 	if !s.trained() {
 		n := *s.Numerics
-		end := n.RoundEnd(s.Round)
+		round := min(s.Round, n.Rounds()-1)
+		start, end := round*n.RoundSteps, n.RoundEnd(round)
+		meet, last := s.Resources.SpanRounds > 1, end
+		if meet {
+			// A replica at the end of a round waits there for the others, who may
+			// be further than the log knows.
+			last = n.Steps
+		}
 		for replica, reached := range s.Reached {
-			if reached < end {
+			if from := max(reached, start); from < last {
+				first := from / n.RoundSteps
 				tasks = append(tasks, job.Task{
-					Role: job.RoleTrain, Job: id, Plan: s.Plan,
-					Replica: replica, From: reached, To: end, Budget: s.Resources.Budget,
+					Role: job.RoleTrain, Job: id, Plan: s.Plan, Replica: replica, From: from, Meet: meet,
+					To: n.RoundEnd(min(first+max(s.Resources.SpanRounds, 1), n.Rounds()) - 1), Budget: s.Resources.Budget,
+					Whole: s.Created.Spec.Strategy == job.BruteForce,
 				})
 			}
 		}
 		if len(tasks) == 0 {
-			tasks = append(tasks, job.Task{Role: job.RoleAverage, Job: id, Plan: s.Plan, From: s.Round * n.RoundSteps, To: end})
+			tasks = append(tasks, job.Task{Role: job.RoleAverage, Job: id, Plan: s.Plan, From: start, To: end})
 		}
 		return tasks
 	}
@@ -219,6 +247,7 @@ func pending(s State) []job.Task {
 		if !done {
 			tasks = append(tasks, job.Task{
 				Role: job.RoleInfer, Job: id, Model: s.modelKey(), Dataset: &d, Batch: s.Resources.InferBatch, Piece: piece,
+				Predict:   s.Created.Spec.Output != "",
 				ShardFrom: shards * piece / len(s.Pieces), ShardTo: shards * (piece + 1) / len(s.Pieces),
 			})
 		}
@@ -263,7 +292,7 @@ func start(s State, tasks []job.Task, now time.Time) []action {
 		}
 		acts = append(acts, invoke{Invoked{
 			Attempt: attempt, Action: s.Resources.ActionName(), Revision: s.Resources.Revision,
-			Limit: s.Resources.Memory, Task: t,
+			Limit: s.Resources.Memory, Task: s.Resources.Equip(t),
 		}})
 		running++
 		attempt++
@@ -328,6 +357,9 @@ func conclude(s State) []action {
 	}
 	if s.Created.Spec.Kind == job.Train && !s.Created.PlanOnly && !s.Published {
 		return []action{publish{}}
+	}
+	if s.Created.Spec.Output != "" && !s.Exported {
+		return []action{export{}}
 	}
 	return []action{note{Event{Finished: &Finished{Status: job.Succeeded}}}}
 }

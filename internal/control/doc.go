@@ -6,7 +6,8 @@
 //
 // Four parts: events.go says what can have happened, fold.go turns events into
 // a state, decide.go turns a state into what to do next, run.go does it (with
-// journal.go, invoke.go and end.go: the log, the calls, the end). The first
+// journal.go, invoke.go, watch.go and end.go: the log, the calls, progress, the
+// end). The first
 // three are pure. The event log in the store is the truth: after a crash the
 // controller folds it again and goes on.
 //
@@ -26,6 +27,9 @@
 //  5. Two controllers of one job cannot both go on: the append of the slower one
 //     conflicts. Each has a package of its own on the platform, so that the one
 //     that stops cannot end the calls of the other.
-//  6. What is only known here has no effect that cannot be repeated: objects are
-//     deleted once the log says that nothing will read them.
+//  6. What is only known here has no effect that cannot be repeated: the
+//     controller deletes objects once the log says that nothing will read them.
+//     Replicas that meet are further than the log and delete what they have all
+//     passed; whoever then starts where the log is finds them by the newest
+//     average.
 package control

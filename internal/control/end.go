@@ -169,5 +169,5 @@ func (r *runner) clear(ctx context.Context) error {
 	if err := r.cfg.Store.Delete(ctx, keys...); err != nil {
 		return fmt.Errorf("job %s: clear: %w", r.keys.Job, err)
 	}
-	return nil
+	return r.clearProgress(ctx)
 }

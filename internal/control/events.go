@@ -24,6 +24,7 @@ type Event struct {
 	Invoked   *Invoked   `json:"invoked,omitempty"`
 	Ended     *Ended     `json:"ended,omitempty"`
 	Published *Published `json:"published,omitempty"`
+	Exported  *Exported  `json:"exported,omitempty"`
 	Resumed   *Resumed   `json:"resumed,omitempty"`
 	Finished  *Finished  `json:"finished,omitempty"`
 }
@@ -62,9 +63,10 @@ type Replanned struct {
 	Resources job.Resources `json:"resources"`
 }
 
-// Deployed says that an action exists.
+// Deployed says that an action exists, with that time limit.
 type Deployed struct {
-	Action string `json:"action"`
+	Action  string        `json:"action"`
+	Timeout time.Duration `json:"timeout_ns,omitempty"`
 }
 
 // Invoked says that an attempt is about to be made.
@@ -94,6 +96,9 @@ type Ended struct {
 type Published struct {
 	Digest string `json:"digest"`
 }
+
+// Exported says that the predictions are in the user's file.
+type Exported struct{}
 
 // Resumed says that another controller took over: attempts in flight are lost.
 type Resumed struct{}

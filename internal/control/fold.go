@@ -22,8 +22,9 @@ type State struct {
 	Plan      string // digest of Numerics
 	Resources *job.Resources
 	// Plans are all resource plans so far, by revision.
-	Plans    []*job.Resources
-	Deployed map[string]bool
+	Plans []*job.Resources
+	// Deployed are the actions that exist, and their time limits.
+	Deployed map[string]time.Duration
 	// Controllers counts the controllers that took the job over.
 	Controllers int
 
@@ -41,8 +42,20 @@ type State struct {
 	Evaluation *job.TaskResult
 	Digest     string // of the trained model, from the last average
 	Published  bool
+	Exported   bool
 
 	Finished *Finished
+
+	// stepTime is what steps training steps took, over all invocations. paceAt is
+	// when this controller first had something trained, paceFrom how many steps the
+	// replicas together had taken then.
+	stepTime time.Duration
+	steps    int
+	paceAt   time.Time
+	paceFrom int
+
+	// Live is what the replicas last said of themselves; no events make it.
+	Live []job.ReplicaProgress
 
 	units map[unit]*progress
 }
@@ -95,8 +108,10 @@ type progress struct {
 	// the memory limit, under the same resource plan.
 	suspects int
 	outgrown job.Bytes // the largest limit that it ran out of
-	last     *Attempt  // the last failure
-	lastAt   time.Time
+	// waited is how often in a row it did little but wait for the others.
+	waited int
+	last   *Attempt // the last failure
+	lastAt time.Time
 }
 
 // fold applies one event. An event that cannot follow the ones before it is an
@@ -115,7 +130,7 @@ func fold(s State, e Event) (State, error) {
 			return s, err
 		}
 		s.Created, s.StartedAt = e.Created, e.At
-		s.Deployed = map[string]bool{}
+		s.Deployed = map[string]time.Duration{}
 		s.units = map[unit]*progress{}
 	case e.Probed != nil:
 		s.Probe = &e.Probed.Probe
@@ -136,7 +151,7 @@ func fold(s State, e Event) (State, error) {
 		s.Resources = &e.Replanned.Resources
 		s.Plans = append(s.Plans, s.Resources)
 	case e.Deployed != nil:
-		s.Deployed[e.Deployed.Action] = true
+		s.Deployed[e.Deployed.Action] = e.Deployed.Timeout
 	case e.Invoked != nil:
 		if e.Invoked.Attempt != len(s.Attempts) {
 			return s, fmt.Errorf("attempt %d follows %d attempts", e.Invoked.Attempt, len(s.Attempts))
@@ -150,6 +165,9 @@ func fold(s State, e Event) (State, error) {
 		s.Attempts = append(s.Attempts, Attempt{Invoked: *e.Invoked, Controller: s.Controllers, At: e.At})
 		s.Running++
 		s.unit(unitOf(e.Invoked.Task)).running = true
+		if e.Invoked.Task.Role == job.RoleTrain && s.paceAt.IsZero() {
+			s.paceAt, s.paceFrom = e.At, s.stepsDone()
+		}
 	case e.Ended != nil:
 		if e.Ended.Attempt < 0 || e.Ended.Attempt >= len(s.Attempts) || s.Attempts[e.Ended.Attempt].Ended != nil {
 			return s, fmt.Errorf("attempt %d ended, which was not running", e.Ended.Attempt)
@@ -162,6 +180,8 @@ func fold(s State, e Event) (State, error) {
 		s = ended(s, *e.Ended, e.At)
 	case e.Published != nil:
 		s.Published = true
+	case e.Exported != nil:
+		s.Exported = true
 	case e.Resumed != nil:
 		for i := range s.Attempts {
 			if attempt := &s.Attempts[i]; attempt.Ended == nil {
@@ -176,8 +196,9 @@ func fold(s State, e Event) (State, error) {
 			p.failures, p.throttled, p.suspects = 0, 0, 0
 		}
 		s.Controllers++
+		s.paceAt = time.Time{}
 		// The platform has forgotten the actions of a controller that is gone.
-		s.Deployed = map[string]bool{}
+		s.Deployed = map[string]time.Duration{}
 	case e.Finished != nil:
 		s.Finished = e.Finished
 	default:
@@ -233,35 +254,42 @@ func ended(s State, e Ended, at time.Time) State {
 		return s
 	}
 	p.failures, p.throttled, p.suspects, p.last = 0, 0, 0, nil
+	if onlyWaited(s.Numerics, attempt.Task, *e.Result) {
+		p.waited++
+	} else {
+		p.waited = 0
+	}
 	return succeeded(s, attempt.Task, *e.Result)
+}
+
+// onlyWaited says whether an invocation that met others spent most of its time
+// on waiting for them, and got hardly further by it.
+func onlyWaited(n *job.Numerics, t job.Task, r job.TaskResult) bool {
+	return t.Role == job.RoleTrain && r.Reason == job.NeedPeer &&
+		r.Step-t.From <= 2*n.RoundSteps && r.StepTime < t.Budget/2
 }
 
 // succeeded applies a result, unless the job has moved past it.
 func succeeded(s State, t job.Task, r job.TaskResult) State {
-	keys := s.keys()
 	switch t.Role {
 	case job.RoleProbe:
 		if s.Probe == nil {
 			s.Probe = r.Probe
 		}
 	case job.RoleTrain:
-		if s.Reached[t.Replica] == t.From && r.Step > t.From {
+		if r.Step > s.Reached[t.Replica] {
 			if t.From%s.Numerics.RoundSteps != 0 {
-				s.Obsolete = append(s.Obsolete, keys.Replica(t.Replica, t.From))
+				s.Obsolete = append(s.Obsolete, s.keys().Replica(t.Replica, t.From))
 			}
 			s.Reached[t.Replica] = r.Step
 		}
-	case job.RoleAverage:
-		if s.Round < s.Numerics.Rounds() && t.To == s.Numerics.RoundEnd(s.Round) {
-			if t.From > 0 {
-				s.Obsolete = append(s.Obsolete, keys.Global(t.From))
-			}
-			for replica := range s.Numerics.Replicas {
-				s.Obsolete = append(s.Obsolete, keys.Replica(replica, t.To))
-			}
-			s.Round++
-			s.Digest = r.Digest
+		if r.Steps > 0 && r.StepTime > 0 {
+			s.steps += r.Steps
+			s.stepTime += r.StepTime
 		}
+		s = averaged(s, r.Round, r.Digest)
+	case job.RoleAverage:
+		s = averaged(s, max(r.Round, t.From/s.Numerics.RoundSteps+1), r.Digest)
 	case job.RoleInfer:
 		s.Pieces[t.Piece] = true
 	case job.RoleEvaluate:
@@ -270,9 +298,32 @@ func succeeded(s State, t job.Task, r job.TaskResult) State {
 	return s
 }
 
+// averaged says that the averages of the first rounds exist. All replicas have
+// read the average at the start of a round whose end is averaged, and nobody
+// will read their states there again. What the last average is made of is kept
+// until its digest is known.
+func averaged(s State, rounds int, digest string) State {
+	n, keys := s.Numerics, s.keys()
+	for ; s.Round < min(rounds, n.Rounds()); s.Round++ {
+		if s.Round == n.Rounds()-1 {
+			continue
+		}
+		if start := s.Round * n.RoundSteps; start > 0 {
+			s.Obsolete = append(s.Obsolete, keys.Global(start))
+		}
+		for replica := range n.Replicas {
+			s.Obsolete = append(s.Obsolete, keys.Replica(replica, n.RoundEnd(s.Round)))
+		}
+	}
+	if digest != "" {
+		s.Digest = digest
+	}
+	return s
+}
+
 func (s State) keys() job.Keys { return job.Keys{Job: s.Created.Job, Plan: s.Plan} }
 
 // trained reports whether nothing is left to train.
 func (s State) trained() bool {
-	return s.Numerics == nil || s.Round == s.Numerics.Rounds()
+	return s.Numerics == nil || s.Round == s.Numerics.Rounds() && s.Digest != ""
 }

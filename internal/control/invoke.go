@@ -28,7 +28,7 @@ func (r *runner) deploy(ctx context.Context, d deploy) error {
 	if err != nil {
 		return fmt.Errorf("job %s: deploy: %w", r.keys.Job, err)
 	}
-	return r.append(ctx, Event{Deployed: &Deployed{Action: d.name}})
+	return r.append(ctx, Event{Deployed: &Deployed{Action: d.name, Timeout: d.timeout}})
 }
 
 // passing says whether an error of the platform may pass.

@@ -87,9 +87,9 @@ func FindModel(ctx context.Context, s store.Store, dataset, prefix string, warn 
 	}
 	switch {
 	case len(found) == 0 && prefix == "":
-		return Model{}, fmt.Errorf("%w: none is trained on %s in %s; run: disdel train %s", ErrNoModel, dataset, s.URL(), dataset)
+		return Model{}, fmt.Errorf("%w: none is trained on %s in %s", ErrNoModel, dataset, s.URL())
 	case len(found) == 0:
-		return Model{}, fmt.Errorf("%w: none on %s starts with %q in %s; see: disdel models", ErrNoModel, dataset, prefix, s.URL())
+		return Model{}, fmt.Errorf("%w: none on %s starts with %q in %s", ErrNoModel, dataset, prefix, s.URL())
 	case len(found) > 1 && prefix != "":
 		return Model{}, fmt.Errorf("%w: %d models on %s start with %q; give more of the digest", ErrNoModel, len(found), dataset, prefix)
 	}
@@ -159,6 +159,12 @@ func putModel(ctx context.Context, s store.Store, from, to, digest string) (crea
 	return s.PutIfAbsent(ctx, to, func(w io.Writer) error {
 		return readModel(ctx, s, from, digest, w)
 	})
+}
+
+// ReadModel copies a model of the store's list to w. One with another digest than
+// its key says is store.ErrCorrupt, which shows at its end.
+func ReadModel(ctx context.Context, s store.Store, digest string, w io.Writer) error {
+	return readModel(ctx, s, job.ModelKey(digest), digest, w)
 }
 
 // readModel copies a model to w. One with another digest is corrupt.

@@ -3,8 +3,11 @@
 package control
 
 import (
+	"time"
+
 	"disdel/internal/job"
 	"disdel/internal/nn"
+	"disdel/internal/plan"
 	"disdel/internal/platform"
 )
 
@@ -23,8 +26,13 @@ func (s State) Record() job.Record {
 		r.Model = job.RecordModel{Name: c.Model.Name, Parameters: c.Model.Parameters, Digest: c.Model.Digest}
 		r.KernelSet = c.Model.KernelSet
 	}
+	r.Strategy = c.Spec.Strategy
+	if s.Resources != nil {
+		r.AccuracyCost, r.AccuracyNote = s.Resources.AccuracyCost, s.Resources.AccuracyNote
+	}
 	if n := s.Numerics; n != nil {
 		r.LocalBatch, r.Replicas, r.Rounds, r.KernelSet = n.LocalBatch, n.Replicas, n.Rounds(), n.KernelSet
+		r.Sync = n.Sync
 		if spec, err := nn.ParseSpec(n.Model); err == nil {
 			r.Model.Parameters = spec.ParamCount()
 		}
@@ -79,8 +87,8 @@ func (s State) metrics() (job.Metrics, []job.RecordAction) {
 		}
 		u := a.Ended.Usage
 		row.Outcome = string(a.Ended.Kind)
-		if a.Ended.Result != nil && a.Ended.Result.Reason == job.NeedTime {
-			row.Outcome = string(job.NeedTime)
+		if a.Ended.Result != nil && (a.Ended.Result.Reason == job.NeedTime || a.Ended.Result.Reason == job.NeedPeer) {
+			row.Outcome = string(a.Ended.Result.Reason)
 			m.Handovers++
 		}
 		row.Container, row.Peak, row.Cold = u.Container, u.Peak, u.Cold
@@ -145,8 +153,12 @@ func (s State) Progress() Progress {
 	if s.Numerics != nil {
 		p.Round, p.Rounds = s.Round, s.Numerics.Rounds()
 		p.Total = s.Numerics.Steps * s.Numerics.Replicas
-		for _, reached := range s.Reached {
-			p.Done += reached
+		p.Done = s.stepsDone()
+		for replica := range s.Reached {
+			if replica < len(s.Live) {
+				p.Loss = s.Live[replica].Loss
+				p.Round = max(p.Round, (s.reached(replica)-1)/s.Numerics.RoundSteps)
+			}
 		}
 	} else {
 		p.Total = len(s.Pieces)
@@ -156,11 +168,59 @@ func (s State) Progress() Progress {
 			}
 		}
 	}
-	for i := len(s.Attempts) - 1; i >= 0; i-- {
+	for i := len(s.Attempts) - 1; i >= 0 && p.Loss == 0; i-- {
 		if a := s.Attempts[i]; a.Task.Role == job.RoleTrain && a.Ended != nil && a.Ended.Result != nil && a.Ended.Result.Records > 0 {
 			p.Loss = a.Ended.Result.LossSum / float64(a.Ended.Result.Records)
 			break
 		}
 	}
 	return p
+}
+
+// reached is the step that a replica has taken, as far as anybody knows.
+func (s State) reached(replica int) int {
+	if replica < len(s.Live) {
+		return max(s.Reached[replica], s.Live[replica].Step)
+	}
+	return s.Reached[replica]
+}
+
+// stepsDone sums up what the replicas have taken.
+func (s State) stepsDone() (steps int) {
+	for replica := range s.Reached {
+		steps += s.reached(replica)
+	}
+	return steps
+}
+
+// paceTime is how long a job must have trained before its pace says more than
+// the plan.
+const paceTime = 2 * time.Second
+
+// Left predicts how long the job still takes: the plan's figure, with the time
+// that steps were measured to take, and stretched as the training so far was. ok
+// is false where nothing is known, which is before and after training.
+func (s State) Left(now time.Time) (left time.Duration, ok bool) {
+	if s.Finished != nil || s.Resources == nil || s.trained() {
+		return 0, false
+	}
+	n, r := *s.Numerics, *s.Resources
+	stepTime, steps := s.stepTime, s.steps
+	for _, live := range s.Live {
+		if live.Steps > 0 && live.StepTime > 0 {
+			stepTime += live.StepTime
+			steps += live.Steps
+		}
+	}
+	if steps > 0 {
+		stepTime /= time.Duration(steps)
+	}
+	done := s.stepsDone()
+	each := func(total int) float64 { return float64(total) / float64(n.Replicas) }
+	left = plan.TrainingTime(r, n, each(n.Steps*n.Replicas-done), stepTime)
+	expected := plan.TrainingTime(r, n, each(done-s.paceFrom), stepTime)
+	if took := now.Sub(s.paceAt); !s.paceAt.IsZero() && took >= paceTime && expected > 0 {
+		left = time.Duration(float64(left) * (float64(took) / float64(expected)))
+	}
+	return left + plan.EvaluationTime(r, n), true
 }

@@ -67,6 +67,11 @@ type Config struct {
 	// ControllerPeak measures this process's own peak of resident memory. May be
 	// nil.
 	ControllerPeak func() job.Bytes
+	// Export writes the predictions of an inference job that has an output, whole
+	// or not at all; keys are those of the objects that hold them, in the order of
+	// the records. It may be called again after a crash. Nil where no job has an
+	// output.
+	Export func(ctx context.Context, c Created, keys []string) error
 }
 
 // Run carries out a job and returns its record. The job's data must be in the
@@ -117,7 +122,7 @@ func load(ctx context.Context, st store.Store, id job.ID) (s State, head store.H
 		return s, head, fmt.Errorf("job %s: %w", id, err)
 	}
 	if len(entries) == 0 {
-		return s, head, fmt.Errorf("job %s: %w in %s; see: disdel jobs", id, ErrNoJob, st.URL())
+		return s, head, fmt.Errorf("job %s: %w in %s", id, ErrNoJob, st.URL())
 	}
 	for _, entry := range entries {
 		events, err := decode(entry.Payload)
@@ -239,6 +244,9 @@ func (r *runner) perform(ctx, attempts context.Context, acts []action) (again bo
 		case publish:
 			err = r.publish(ctx)
 			again = true
+		case export:
+			err = r.export(ctx)
+			again = true
 		case wait:
 			until = a.until
 		default:
@@ -270,6 +278,11 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 			until = due
 		}
 	}
+	if r.watching() {
+		if due := time.Now().Add(watchInterval); until.IsZero() || due.Before(until) {
+			until = due
+		}
+	}
 	var alarm <-chan time.Time
 	if !until.IsZero() {
 		timer := time.NewTimer(time.Until(until))
@@ -285,6 +298,9 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 	case e := <-r.ended:
 		take(e)
 	case <-alarm:
+		if r.watching() {
+			r.watch(ctx)
+		}
 		return r.flush(ctx)
 	case <-ctx.Done():
 		return ctx.Err()
@@ -338,6 +354,26 @@ func (r *runner) adopt(ctx context.Context, p Planned) error {
 		}
 	}
 	return r.append(ctx, Event{Planned: &p})
+}
+
+// export ends the job as failed where the user's file cannot be written: that is
+// nothing which another controller could mend.
+func (r *runner) export(ctx context.Context) error {
+	err := errors.New("this program writes no predictions")
+	if r.cfg.Export != nil {
+		keys := make([]string, len(r.state.Pieces))
+		for piece := range keys {
+			keys[piece] = r.keys.Predictions(piece)
+		}
+		err = r.cfg.Export(ctx, *r.state.Created, keys)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return r.conclude(ctx, Finished{Status: job.Failed, Error: err.Error()})
+	}
+	return r.append(ctx, Event{Exported: &Exported{}})
 }
 
 func (r *runner) publish(ctx context.Context) error {

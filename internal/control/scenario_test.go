@@ -21,16 +21,17 @@ var update = flag.Bool("update", false, "rewrite the expected actions in testdat
 
 // script drives fold and decide by commands, one a line:
 //
-//	job KEY=VALUE...   a job is created
+//	job KEY=VALUE...   a job is created; its replicas meet with meet=1 only
 //	do                 decide, and the actions have their effect on the log
 //	look               decide, and nothing happens
-//	end N KIND ...     attempt N ended; step=, error=, reason= say how
+//	end N KIND ...     attempt N ended; step=, round=, error=, reason= say how
 //	after DURATION     time passes
 //	resume             another controller takes over
 //	state              print how far the job is
 type script struct {
 	state State
 	now   time.Time
+	meet  bool
 	out   strings.Builder
 }
 
@@ -60,6 +61,7 @@ func (s *script) run(line string) error {
 		if err != nil {
 			return err
 		}
+		s.meet = options["meet"] != ""
 		s.fold(Event{Created: &c})
 	case "do":
 		for _, a := range decide(s.state, s.now) {
@@ -109,7 +111,7 @@ func scriptJob(options map[string]string) (c Created, err error) {
 		Job: "script", PlanOnly: options["planonly"] != "",
 		Spec: job.Spec{
 			Kind: job.Kind(cmp.Or(options["kind"], "train")), Dataset: "tiny", Epochs: 1, LocalBatch: 4,
-			Replicas: number("replicas", 2), Rounds: number("rounds", 2), Containers: number("containers", 0), Memory: mb("memory", 0),
+			Strategy: job.Strategy(options["strategy"]), Replicas: number("replicas", 2), Rounds: number("rounds", 2), Containers: number("containers", 0), Memory: mb("memory", 0),
 		}.WithDefaults(),
 		Dataset: job.Dataset{
 			Name: "tiny", Digest: "tiny", Height: 8, Width: 8, Channels: 1, Classes: 2, ClassNames: []string{"a", "b"},
@@ -118,10 +120,14 @@ func scriptJob(options map[string]string) (c Created, err error) {
 		Platform: "script",
 		Limits: job.Limits{
 			MemoryMin: mb("min", 128), MemoryMax: mb("max", 512), MemoryStep: job.MB, MemoryDefault: 256 * job.MB,
-			TimeoutDefault: time.Minute, PoolMemory: mb("pool", 2048), Processors: 2,
+			TimeoutDefault: time.Minute, TimeoutMax: time.Duration(number("seconds", 0)) * time.Second, PoolMemory: mb("pool", 2048), Processors: 2,
 		},
 	}
+	if c.Spec.Sequential() {
+		c.Spec.Replicas, c.Spec.LocalBatch, c.Spec.Rounds = 0, 0, 0
+	}
 	if c.Spec.Kind == job.Infer {
+		c.Spec.Output = options["output"]
 		c.Model = &Model{Digest: "abc", Spec: []byte(`{"name":"cnn","input":{"h":8,"w":8,"c":1},"classes":2,"layers":[{"kind":"flatten"},{"kind":"dense","units":2}]}`)}
 	}
 	return c, err
@@ -149,7 +155,15 @@ func (s *script) end(n int, kind platform.Kind, options map[string]string) (err 
 			if e.Result.Step, err = strconv.Atoi(text); err != nil {
 				return err
 			}
-			e.Result.Reason = job.NeedTime
+			e.Result.Reason = cmp.Or(e.Result.Reason, job.NeedTime)
+		}
+		if text := options["round"]; text != "" {
+			if e.Result.Round, err = strconv.Atoi(text); err != nil {
+				return err
+			}
+			if n := s.state.Numerics; e.Result.Round == n.Rounds() {
+				e.Result.Digest = "digest"
+			}
 		}
 		if options["empty"] != "" {
 			e.Result = &job.TaskResult{}
@@ -165,11 +179,16 @@ func (s *script) apply(a action) {
 	case note:
 		s.fold(a.event)
 	case adopt:
+		if !s.meet {
+			a.planned.Resources.SpanRounds = 1
+		}
 		s.fold(Event{Planned: &a.planned})
 	case deploy:
-		s.fold(Event{Deployed: &Deployed{Action: a.name}})
+		s.fold(Event{Deployed: &Deployed{Action: a.name, Timeout: a.timeout}})
 	case invoke:
 		s.fold(Event{Invoked: &a.invoked})
+	case export:
+		s.fold(Event{Exported: &Exported{}})
 	case publish:
 		s.fold(Event{Published: &Published{Digest: s.state.Digest}})
 	case wait:
@@ -185,7 +204,11 @@ func describe(a action) string {
 			return strings.TrimRight(fmt.Sprintf("finished %s: %s", e.Finished.Status, e.Finished.Error), ": ")
 		case e.Replanned != nil:
 			r := e.Replanned.Resources
-			return fmt.Sprintf("replanned %d: %d containers of %v, slices of %v", r.Revision, r.Containers, r.Memory, r.Budget)
+			text := fmt.Sprintf("replanned %d: %d containers of %v, slices of %v, pieces of %d, %d rounds an invocation", r.Revision, r.Containers, r.Memory, r.Budget, r.MicroBatch, r.SpanRounds)
+			if r.Budget == 0 {
+				text += fmt.Sprintf(", timeout %v", r.Timeout)
+			}
+			return text
 		}
 		return "note of another event"
 	case adopt:
@@ -203,12 +226,23 @@ func describe(a action) string {
 		switch t.Role {
 		case job.RoleTrain, job.RoleAverage:
 			text += fmt.Sprintf(", steps %d to %d", t.From, t.To)
+			if t.Whole {
+				text += ", whole"
+			}
+			if t.Meet {
+				text += ", meeting"
+			}
 		case job.RoleInfer:
 			text += fmt.Sprintf(", shards %d to %d", t.ShardFrom, t.ShardTo)
+			if t.Predict {
+				text += ", predictions kept"
+			}
 		case job.RoleEvaluate:
 			text += fmt.Sprintf(", %d pieces", t.Pieces)
 		}
 		return text
+	case export:
+		return "export"
 	case publish:
 		return "publish"
 	case wait:

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -53,15 +54,18 @@ func TestID_Validate(t *testing.T) {
 
 func TestSpec_WithDefaults(t *testing.T) {
 	got := job.Spec{Kind: job.Train, Dataset: "mnist"}.WithDefaults()
-	want := job.Spec{Kind: job.Train, Dataset: "mnist", Model: "cnn", Epochs: 5, Batch: 64, Optimizer: "adam", LearningRate: 1e-3}
-	if got != want {
+	want := job.Spec{
+		Kind: job.Train, Dataset: "mnist", Model: "cnn", Epochs: 5, Batch: 64, Optimizer: "adam", LearningRate: 1e-3,
+		Strategy: job.Distributed, Estimator: job.Exact, Minimize: job.LeastTime,
+	}
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("training: %+v, want %+v", got, want)
 	}
-	if got := got.WithDefaults(); got != want {
+	if got := got.WithDefaults(); !reflect.DeepEqual(got, want) {
 		t.Errorf("defaults of defaults: %+v", got)
 	}
 	got = job.Spec{Kind: job.Infer, Dataset: "mnist"}.WithDefaults()
-	if want := (job.Spec{Kind: job.Infer, Dataset: "mnist", Batch: 64}); got != want {
+	if want := (job.Spec{Kind: job.Infer, Dataset: "mnist", Batch: 64}); !reflect.DeepEqual(got, want) {
 		t.Errorf("inference: %+v, want %+v", got, want)
 	}
 	for _, s := range []job.Spec{got, want} {
@@ -80,6 +84,11 @@ func TestSpec_Validate(t *testing.T) {
 		{"kind", nil, []func(s *job.Spec){func(s *job.Spec) { s.Kind = "" }, func(s *job.Spec) { s.Kind = "Train" }}},
 		{"data set", nil, []func(s *job.Spec){func(s *job.Spec) { s.Dataset = "" }}},
 		{"model", nil, []func(s *job.Spec){func(s *job.Spec) { s.Model = "" }}},
+		{"model spec", []func(s *job.Spec){func(s *job.Spec) { s.ModelSpec = json.RawMessage(`{}`) }}, []func(s *job.Spec){
+			func(s *job.Spec) { s.ModelSpec = json.RawMessage(`{`) },
+			func(s *job.Spec) { s.ModelSpec = json.RawMessage(strings.Repeat(" ", job.MaxModelSpec) + "{}") },
+			func(s *job.Spec) { s.Kind, s.ModelSpec = job.Infer, json.RawMessage(`{}`) },
+		}},
 		bounds("epochs", 1, job.MaxEpochs, func(s *job.Spec, n int) { s.Epochs = n }),
 		bounds("batch", 1, job.MaxBatch, func(s *job.Spec, n int) { s.Batch = n }),
 		bounds("workers", 0, job.MaxReplicas, func(s *job.Spec, n int) { s.Replicas = n }),
@@ -312,6 +321,7 @@ func TestRecord_JSON(t *testing.T) {
 		Job: "j", Kind: job.Train, Status: job.Failed, Error: "why", Dataset: "mnist",
 		Model:  job.RecordModel{Name: "cnn", Parameters: 1, Digest: "ab"},
 		Epochs: 2, Batch: 3, LocalBatch: 4, Replicas: 5, Rounds: 6, Seed: math.MaxUint64, KernelSet: "k", Platform: "p", Enforcement: "e",
+		Strategy: job.Single, AccuracyCost: 0.0625, AccuracyNote: "why",
 		Accuracy: 0.5, Loss: 0.25, Records: 7, Confusion: [][]int{{1, 2}, {3, 4}},
 		Metrics: job.Metrics{
 			Containers: 1, MemoryLimit: 2, MemoryPeak: 3, StorePeak: 4, ControllerPeak: 5, GBSeconds: 6.5, DurationSeconds: 7.5,

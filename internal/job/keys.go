@@ -2,7 +2,11 @@
 
 package job
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
 
 // Keys builds the store keys of one job. A replica's state is keyed by the
 // numerics plan, the replica and the step, never by attempt or slice, so that
@@ -28,13 +32,40 @@ func (k Keys) Scratch() string { return fmt.Sprintf("jobs/%s/", k.Job) }
 // Numerics is the object that holds the numerics plan.
 func (k Keys) Numerics() string { return k.state() + "/numerics" }
 
+// States is the prefix of all states.
+func (k Keys) States() string { return k.state() + "/step/" }
+
+// StatesAt is the prefix of all states after a step.
+func (k Keys) StatesAt(step int) string { return fmt.Sprintf("%s%09d/", k.States(), step) }
+
 // Global is the averaged state at a step: weights, moments and the outer
 // optimizer's momentum.
-func (k Keys) Global(step int) string { return fmt.Sprintf("%s/global/%09d", k.state(), step) }
+func (k Keys) Global(step int) string { return k.StatesAt(step) + globalName }
 
 // Replica is a replica's state after a step.
 func (k Keys) Replica(replica, step int) string {
-	return fmt.Sprintf("%s/replica/%04d/%09d", k.state(), replica, step)
+	return fmt.Sprintf("%s%s%04d", k.StatesAt(step), replicaName, replica)
+}
+
+const (
+	globalName  = "global"
+	replicaName = "replica-"
+)
+
+// ParseGlobal returns the step of a key that Global made.
+func (k Keys) ParseGlobal(key string) (step int, ok bool) {
+	rest, ok := strings.CutPrefix(key, k.States())
+	if !ok {
+		return 0, false
+	}
+	number, name, _ := strings.Cut(rest, "/")
+	step, err := strconv.Atoi(number)
+	return step, err == nil && name == globalName
+}
+
+// Progress is the status in which a replica says how far it is.
+func (k Keys) Progress(replica int) string {
+	return fmt.Sprintf("jobs/%s/progress/%04d", k.Job, replica)
 }
 
 // Final is the trained model, weights only.
@@ -47,6 +78,12 @@ func (k Keys) Counts(part int) string { return fmt.Sprintf("jobs/%s/counts/%06d"
 // where the platform cannot do that.
 func (k Keys) Fence(controller int) string {
 	return fmt.Sprintf("jobs/%s/fence/%06d", k.Job, controller)
+}
+
+// Predictions is what inference over one piece of the test part predicted, in the
+// form of [AppendPrediction].
+func (k Keys) Predictions(piece int) string {
+	return fmt.Sprintf("jobs/%s/predictions/%06d", k.Job, piece)
 }
 
 // LogPrefix starts the names of all job logs.

@@ -39,6 +39,10 @@ type Numerics struct {
 	// RoundSteps is the number of steps between two averages (H); the last
 	// round may be shorter.
 	RoundSteps int `json:"round_steps"`
+	// Sync is SyncStep or "", which is SyncRounds. With SyncStep a step is one of
+	// all replicas together, LocalBatch the largest part of a batch, and every
+	// step a round.
+	Sync Sync `json:"sync,omitempty"`
 
 	Local Optimizer `json:"local"`
 	Outer Nesterov  `json:"outer"`
@@ -83,6 +87,12 @@ func (n Numerics) Rounds() int {
 // RoundEnd is the step at which a round (counted from 0) ends.
 func (n Numerics) RoundEnd(round int) int {
 	return min((round+1)*n.RoundSteps, n.Steps)
+}
+
+// BatchRecords is the number of records of the batch of a step with SyncStep,
+// which the replicas divide.
+func (n Numerics) BatchRecords(step int) int {
+	return min(n.Batch, n.Dataset.Train-step%n.StepsPerEpoch*n.Batch)
 }
 
 // ReplicaRecords is the number of records that a replica owns: the range

@@ -2,6 +2,11 @@
 
 package job
 
+import (
+	"bytes"
+	"encoding/json"
+)
+
 // Status says how a job stands.
 type Status string
 
@@ -24,14 +29,24 @@ type Record struct {
 	Dataset string      `json:"dataset"`
 	Model   RecordModel `json:"model"`
 
-	Epochs     int    `json:"epochs"`
-	Batch      int    `json:"batch"`
-	LocalBatch int    `json:"local_batch"`
-	Replicas   int    `json:"replicas"`
-	Rounds     int    `json:"rounds"`
-	Seed       uint64 `json:"seed"`
-	KernelSet  string `json:"kernel_set,omitempty"`
-	Platform   string `json:"platform,omitempty"`
+	// Strategy is how the work of training was divided.
+	Strategy Strategy `json:"strategy,omitempty"`
+	// AccuracyCost is what the plan expected the division among replicas to cost
+	// of the accuracy, as a fraction; AccuracyNote says why.
+	AccuracyCost float64 `json:"expected_accuracy_cost,omitempty"`
+	AccuracyNote string  `json:"accuracy_note,omitempty"`
+
+	// What is 0 is not known yet, or no part of such a job, and left out of the JSON.
+	Epochs     int `json:"epochs,omitempty"`
+	Batch      int `json:"batch"`
+	LocalBatch int `json:"local_batch,omitempty"`
+	Replicas   int `json:"replicas,omitempty"`
+	Rounds     int `json:"rounds,omitempty"`
+	// Sync is SyncStep where gradients were averaged at every step, else absent.
+	Sync      Sync   `json:"sync,omitempty"`
+	Seed      uint64 `json:"seed"`
+	KernelSet string `json:"kernel_set,omitempty"`
+	Platform  string `json:"platform,omitempty"`
 	// Enforcement says who enforced the memory limits.
 	Enforcement string `json:"enforcement,omitempty"`
 
@@ -39,7 +54,8 @@ type Record struct {
 	// its mean cross-entropy there.
 	Accuracy float64 `json:"accuracy"`
 	Loss     float64 `json:"loss"`
-	// Records is the number of test records behind Accuracy and Loss.
+	// Records is the number of test records behind Accuracy and Loss; where it is 0
+	// the JSON has none of the three.
 	Records int `json:"records"`
 	// Confusion counts test records by true class and predicted class.
 	Confusion [][]int `json:"confusion,omitempty"`
@@ -48,12 +64,34 @@ type Record struct {
 	Actions []RecordAction `json:"actions"`
 }
 
+// plainRecord is a Record without its methods.
+type plainRecord Record
+
+// MarshalJSON leaves out what was never measured.
+func (r Record) MarshalJSON() ([]byte, error) {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if r.Records > 0 {
+		err := encoder.Encode(plainRecord(r))
+		return out.Bytes(), err
+	}
+	// The outer fields hide those of the record.
+	err := encoder.Encode(struct {
+		plainRecord
+		Accuracy *float64 `json:"accuracy,omitempty"`
+		Loss     *float64 `json:"loss,omitempty"`
+		Records  *int     `json:"records,omitempty"`
+	}{plainRecord: plainRecord(r)})
+	return out.Bytes(), err
+}
+
 // RecordModel names the model of a record.
 type RecordModel struct {
 	Name       string `json:"name"`
-	Parameters int    `json:"parameters"`
+	Parameters int    `json:"parameters,omitempty"`
 	// Digest is the hexadecimal SHA-256 of the model's safetensors file.
-	Digest string `json:"digest"`
+	Digest string `json:"digest,omitempty"`
 }
 
 // Metrics sums up what a job took, over all containers, the failed ones too.
@@ -70,6 +108,9 @@ type Metrics struct {
 	// GBSeconds is the sum over invocations of limit times duration, in GB of
 	// 2^30 bytes.
 	GBSeconds float64 `json:"gb_seconds"`
+	// Cost is GBSeconds times what the user says one costs; nil where he says
+	// nothing.
+	Cost *float64 `json:"cost,omitempty"`
 	// DurationSeconds is the job's wall time; InitSeconds the sum of container
 	// start-up times.
 	DurationSeconds  float64 `json:"duration_seconds"`
@@ -106,7 +147,8 @@ type RecordAction struct {
 	// Cold says that the container was started for this invocation.
 	Cold bool `json:"cold"`
 	// Outcome is "success"; "need_time" for a success that saved its state and
-	// handed over when its budget of time ended; "running" before it has ended;
+	// handed over when its budget of time ended; "need_peer" for one that did so
+	// waiting for other replicas; "running" before it has ended;
 	// or how it failed: "application_error" (the worker said why),
 	// "out_of_memory" and "timed_out" (the container went over its limit),
 	// "refused" (the platform or its container did not take the call),

@@ -3,6 +3,8 @@
 package job
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -26,6 +28,19 @@ const (
 	Infer Kind = "infer"
 )
 
+// Sync says what replicas exchange, and when.
+type Sync string
+
+// The ways to keep replicas together.
+const (
+	// SyncRounds: replicas take steps of their own and average their weights.
+	SyncRounds Sync = "rounds"
+	// SyncStep: replicas average the gradients of every step, each over its part
+	// of the batch, which is sequential training, divided (the mirrored strategy
+	// of the thesis's section 3.2.1).
+	SyncStep Sync = "step"
+)
+
 // Defaults of a training job: those of the thesis (section 6).
 const (
 	DefaultEpochs       = 5
@@ -46,10 +61,13 @@ const (
 	MaxBatch    = 65_536
 	MaxReplicas = 1024
 	MaxRounds   = 1_000_000
+	MaxThreads  = 256
+	// MaxModelSpec is in bytes of JSON.
+	MaxModelSpec = 1 << 16
 )
 
 // Spec is what a user asks for. The first group decides the bits of the
-// result; the rest only where and how it runs. Zero values of the fields marked
+// result, and so does the strategy; the rest only where and how it runs. Zero values of the fields marked
 // "planned" leave the choice to the planner.
 type Spec struct {
 	Kind    Kind   `json:"kind"`
@@ -58,6 +76,10 @@ type Spec struct {
 	// digest of a stored model, or the start of one; "" there is the newest model
 	// of the data set.
 	Model string `json:"model,omitempty"`
+	// ModelSpec is a model of the user's own for training, in the canonical JSON
+	// of package nn; Model is then only what it is called. Without it Model is a
+	// name that package nn knows.
+	ModelSpec json.RawMessage `json:"model_spec,omitempty"`
 
 	// Epochs is the number of passes over the training part. Default 5.
 	Epochs int `json:"epochs,omitempty"`
@@ -69,7 +91,7 @@ type Spec struct {
 	// LearningRate of the local optimizer. Default: 0.001, for "sgd" 0.01.
 	LearningRate float64 `json:"learning_rate,omitempty"`
 	// Seed of weights and shuffles. Any value is a seed, 0 too.
-	Seed uint64 `json:"seed,omitempty"`
+	Seed uint64 `json:"seed"`
 	// Replicas is the number of logical learners. Planned.
 	Replicas int `json:"replicas,omitempty"`
 	// LocalBatch is the batch size of one replica, in records. Planned.
@@ -77,9 +99,25 @@ type Spec struct {
 	// Rounds is how often the replicas' weights are averaged; 1 is the thesis.
 	// Planned.
 	Rounds int `json:"rounds,omitempty"`
+	// Sync is how replicas are kept together; "" is SyncRounds. With SyncStep the
+	// batch decides LocalBatch and Rounds.
+	Sync Sync `json:"sync,omitempty"`
+
+	// Strategy is how the work is divided. Default: distributed.
+	Strategy Strategy `json:"strategy,omitempty"`
+	// Estimator is how the memory of training is estimated. Default: exact.
+	Estimator Estimator `json:"estimator,omitempty"`
+	// Minimize is what the scheduler makes small. Default: time.
+	Minimize Objective `json:"minimize,omitempty"`
+
+	// Output is the absolute path of a CSV file for the prediction of each test
+	// record, on the controller's machine; "" wants none. Inference only.
+	Output string `json:"output,omitempty"`
 
 	// Containers is the most containers at once. Planned.
 	Containers int `json:"containers,omitempty"`
+	// Threads is how many threads each container computes with. Planned.
+	Threads int `json:"threads,omitempty"`
 	// Memory is the limit of each container. Planned.
 	Memory Bytes `json:"memory,omitempty"`
 	// Timeout is the time limit of one invocation. Default: the platform's.
@@ -96,6 +134,8 @@ func (s Spec) WithDefaults() Spec {
 		if s.Epochs == 0 {
 			s.Epochs = DefaultEpochs
 		}
+		s.Strategy = cmp.Or(s.Strategy, Distributed)
+		s.Estimator, s.Minimize = cmp.Or(s.Estimator, Exact), cmp.Or(s.Minimize, LeastTime)
 		if s.Optimizer == "" {
 			s.Optimizer = DefaultOptimizer
 		}
@@ -123,15 +163,27 @@ func (s Spec) Validate() error {
 	check(s.Batch >= 1 && s.Batch <= MaxBatch, "batch %d: want 1 to %d", s.Batch, MaxBatch)
 	if s.Kind == Train {
 		check(s.Model != "", "model: none named")
+		check(s.ModelSpec == nil || len(s.ModelSpec) <= MaxModelSpec && json.Valid(s.ModelSpec),
+			"model spec: want JSON of at most %d bytes", MaxModelSpec)
 		check(s.Epochs >= 1 && s.Epochs <= MaxEpochs, "epochs %d: want 1 to %d", s.Epochs, MaxEpochs)
 		known := slices.Sorted(maps.Keys(learningRates))
 		check(slices.Contains(known, s.Optimizer), "optimizer %.40q: want %s", s.Optimizer, strings.Join(known, ", "))
 		check(s.LearningRate > 0 && s.LearningRate <= 10, "learning rate %v: want more than 0 and at most 10", s.LearningRate)
 		check(s.Replicas >= 0 && s.Replicas <= MaxReplicas, "workers %d: want 1 to %d", s.Replicas, MaxReplicas)
 		check(s.LocalBatch >= 0 && s.LocalBatch <= MaxBatch, "local batch %d: want 1 to %d", s.LocalBatch, MaxBatch)
+		s.checkStrategy(check)
 		check(s.Rounds >= 0 && s.Rounds <= MaxRounds, "rounds %d: want 1 to %d", s.Rounds, MaxRounds)
+		check(s.Sync == "" || s.Sync == SyncRounds || s.Sync == SyncStep, "sync %.40q: want %s, %s", s.Sync, SyncRounds, SyncStep)
+		if s.Sync == SyncStep {
+			check(s.Rounds == 0, "rounds %d with sync %s: every step is a round; leave --rounds out", s.Rounds, SyncStep)
+			check(s.LocalBatch == 0, "local batch %d with sync %s: the batch is divided among the workers; leave --local-batch out", s.LocalBatch, SyncStep)
+			check(s.Replicas <= s.Batch, "workers %d with sync %s: a batch of %d cannot be divided among more than that many", s.Replicas, SyncStep, s.Batch)
+		}
 	}
+	check(s.Kind == Train || s.ModelSpec == nil, "model spec: only training has one")
+	check(s.Kind == Infer || s.Output == "", "output: only inference has one")
 	check(s.Containers >= 0 && s.Containers <= MaxReplicas, "containers %d: want 1 to %d", s.Containers, MaxReplicas)
+	check(s.Threads >= 0 && s.Threads <= MaxThreads, "threads %d: want 1 to %d", s.Threads, MaxThreads)
 	check(s.Memory >= 0, "memory %d: want more than 0", int64(s.Memory))
 	check(s.Timeout >= 0, "timeout %v: want more than 0", s.Timeout)
 	if len(bad) == 0 {

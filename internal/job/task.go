@@ -29,14 +29,30 @@ type Task struct {
 	// Plan is the digest of the numerics plan (train, average).
 	Plan string `json:"plan,omitempty"`
 
-	// Replica does the steps From to To (train).
+	// Replica does the steps From to To (train). With Meet all replicas run at the
+	// same time, To may be beyond the end of the round, and replicas meet at the
+	// end of each round on the way.
 	Replica int `json:"replica,omitempty"`
 	// From and To are steps. For average From is the start of the round, To its
 	// end.
-	From int `json:"from,omitempty"`
-	To   int `json:"to,omitempty"`
+	From int  `json:"from,omitempty"`
+	To   int  `json:"to,omitempty"`
+	Meet bool `json:"meet,omitempty"`
 	// Budget is how long training may go on before it hands over; 0 is no bound.
 	Budget time.Duration `json:"budget_ns,omitempty"`
+
+	// Window is the most records of a shard that are held at a time (train,
+	// infer); 0 is all of them.
+	Window int `json:"window,omitempty"`
+	// Whole has training decode all its records to float32 in memory before the
+	// first step, as the thesis's baseline does.
+	Whole bool `json:"whole,omitempty"`
+	// Threads is how many threads compute, 0 counts as 1; Spin makes them wait for
+	// each other in loops (train, infer). MicroBatch is the most records of a step
+	// that are computed at once, 0 is all (train).
+	Threads    int  `json:"threads,omitempty"`
+	Spin       bool `json:"spin,omitempty"`
+	MicroBatch int  `json:"micro_batch,omitempty"`
 
 	// Model is the store key of a model; Dataset says what it reads (infer,
 	// evaluate).
@@ -48,8 +64,9 @@ type Task struct {
 	ShardFrom int `json:"shard_from,omitempty"`
 	ShardTo   int `json:"shard_to,omitempty"`
 	Pieces    int `json:"pieces,omitempty"`
-	// Batch is the batch size of infer.
-	Batch int `json:"batch,omitempty"`
+	// Batch is the batch size of infer. Predict has it store every prediction.
+	Batch   int  `json:"batch,omitempty"`
+	Predict bool `json:"predict,omitempty"`
 
 	// Fence is the store key of a status that ends the task as soon as it is there;
 	// "" where the platform can end it.
@@ -67,19 +84,24 @@ type TaskResult struct {
 	Error  string `json:"error,omitempty"`
 	Reason Reason `json:"reason,omitempty"`
 
-	// Step is where a train task stopped: To, or earlier with Reason NeedTime.
+	// Step is where a train task stopped: To, or earlier with Reason NeedTime or
+	// NeedPeer.
 	Step int `json:"step,omitempty"`
 	// LossSum is the sum over Records records of the training loss (train), or
 	// of the test loss (infer, evaluate).
 	LossSum float64 `json:"loss_sum,omitempty"`
 	Records int     `json:"records,omitempty"`
-	// Digest is the hexadecimal SHA-256 of the model file that the last average
-	// wrote.
+	// Round is the number of rounds whose average the worker has seen (train).
+	Round int `json:"round,omitempty"`
+	// Digest is the hexadecimal SHA-256 of the model file, from whoever did the
+	// last average.
 	Digest string `json:"digest,omitempty"`
 	// Confusion counts records by true class and predicted class (evaluate).
 	Confusion [][]int `json:"confusion,omitempty"`
-	// StepTime is the time of training steps alone, without loading and storing.
+	// StepTime is the time of training steps alone, without loading and storing;
+	// Steps is their number.
 	StepTime time.Duration `json:"step_time_ns,omitempty"`
+	Steps    int           `json:"steps,omitempty"`
 
 	Probe *Probe `json:"probe,omitempty"`
 }
@@ -91,6 +113,9 @@ type Reason string
 const (
 	// NeedTime: the budget ended; the state at Step is in the store.
 	NeedTime Reason = "need_time"
+	// NeedPeer: the other replicas did not come to the end of the round in time;
+	// the state at Step is in the store.
+	NeedPeer Reason = "need_peer"
 	// NonFinite: the loss became NaN or infinite; repeating cannot help.
 	NonFinite Reason = "non_finite"
 	// StoreFailed: the store did not answer, or lacked an object that should be
@@ -122,4 +147,16 @@ type Probe struct {
 	FLOPS float64 `json:"flops"`
 	// StoreRate is in bytes a second, for one put and get.
 	StoreRate float64 `json:"store_rate"`
+	// StoreSeconds is the time of one operation on a small object.
+	StoreSeconds float64 `json:"store_seconds"`
+}
+
+// ReplicaProgress is what a training worker says of itself now and then, through
+// the store: for people, nothing depends on it.
+type ReplicaProgress struct {
+	Step int     `json:"step"`
+	Loss float64 `json:"loss"`
+	// StepTime and Steps are those of its invocation so far.
+	StepTime time.Duration `json:"step_time_ns"`
+	Steps    int           `json:"steps"`
 }

@@ -21,6 +21,8 @@ const everything = "internal/*"
 const (
 	cobra    = "github.com/spf13/cobra"
 	unixCall = "golang.org/x/sys/unix"
+	// cpuFeatures says what the processor can do.
+	cpuFeatures = "golang.org/x/sys/cpu"
 
 	redisClient    = "github.com/redis/go-redis/v9*"
 	dockerClient   = "github.com/docker/docker/*"
@@ -35,7 +37,7 @@ var mayImport = map[string][]string{
 	"cmd/disdel":        {"internal/cli"},
 	"cmd/disdel-worker": {"internal/worker"},
 
-	"internal/cli":         {everything, cobra, "github.com/schollz/progressbar/v3", "golang.org/x/term"},
+	"internal/cli":         {everything, cobra, "github.com/spf13/pflag", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
 	"internal/cli/gendocs": {"internal/cli", cobra + "/doc"},
 
 	"internal/job":                    {},
@@ -44,13 +46,15 @@ var mayImport = map[string][]string{
 	"internal/data/format":            {},
 	"internal/data/format/formattest": {},
 	"internal/data/shard":             {},
-	"internal/nn":                     {"internal/nn/kernel", unixCall},
-	"internal/nn/kernel":              {},
+	"internal/jsontext":               {},
+	"internal/nn":                     {"internal/jsontext", "internal/nn/kernel", unixCall},
+	"internal/nn/kernel":              {cpuFeatures},
 	"internal/nn/safetensors":         {},
 	"internal/plan":                   {"internal/job", "internal/nn"},
 	// nn: a model's specification is read to report its size.
 	"internal/control": {"internal/job", "internal/nn", "internal/plan", "internal/platform", "internal/store"},
-	"internal/report":  {"internal/job"},
+	"internal/bench":   {"internal/job"},
+	"internal/report":  {"internal/bench", "internal/job"},
 
 	"internal/platform":                         {"internal/job"},
 	"internal/platform/platformtest":            {"internal/job", "internal/platform"},
@@ -93,8 +97,8 @@ var testsMayImport = []string{
 // workerLinks is all that disdel-worker links besides the standard library: a
 // container pays for every page of it.
 var workerLinks = []string{
-	"cmd/disdel-worker", "internal/data/shard", "internal/job", "internal/nn", "internal/nn/kernel",
-	"internal/nn/safetensors", "internal/store", "internal/store/dir", "internal/store/redis", "internal/worker", unixCall,
+	"cmd/disdel-worker", "internal/data/shard", "internal/job", "internal/jsontext", "internal/nn", "internal/nn/kernel",
+	"internal/nn/safetensors", "internal/store", "internal/store/dir", "internal/store/redis", "internal/worker", unixCall, cpuFeatures,
 	redisClient, "github.com/cespare/xxhash/v2", "go.uber.org/atomic",
 }
 

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"disdel/internal/nn/kernel"
 )
 
 // The files in testdata come from PyTorch; testdata/golden.py says how they were
@@ -86,28 +88,35 @@ func matchLosses(t *testing.T, want []float64, step func(i int) (float64, error)
 	}
 }
 
-func TestStepsMatchPyTorch(t *testing.T) {
-	for _, name := range []string{"cnn", "mlp"} {
-		t.Run(name, func(t *testing.T) {
-			spec := named(t, name, Shape{8, 8, 1}, 10)
-			g := readGolden(t, name, spec)
-			in := bind(t, spec, Config{Batch: goldenBatch, Train: true, Optimizer: Adam(1e-3)})
-			in.Init(0) // for the moments
-			copy(in.Weights(), g.weights)
-			matchLosses(t, g.losses, func(i int) (float64, error) {
-				loss, err := takeStep(in, g.x, g.y, i)
-				if i > 1 {
-					return loss, err
-				}
-				for _, p := range spec.Params() {
-					if off, norm := distance(wide(p.of(in.Gradients())), wide(p.of(g.gradients))); norm == 0 || off > 1e-5*norm {
-						t.Errorf("%s: gradient off by %.2g of %.2g", p.Name, off, norm)
-					}
-				}
-				return loss, err
-			})
-		})
+// forSets runs a test of each name with each kernel set.
+func forSets(t *testing.T, names []string, test func(t *testing.T, name string, set kernel.Set)) {
+	for _, set := range sets(t) {
+		for _, name := range names {
+			t.Run(name+" "+set.Name, func(t *testing.T) { test(t, name, set) })
+		}
 	}
+}
+
+func TestStepsMatchPyTorch(t *testing.T) {
+	forSets(t, []string{"cnn", "mlp"}, func(t *testing.T, name string, set kernel.Set) {
+		spec := named(t, name, Shape{8, 8, 1}, 10)
+		g := readGolden(t, name, spec)
+		in := bindSet(t, spec, Config{Batch: goldenBatch, Train: true, Optimizer: Adam(1e-3)}, set)
+		in.Init(0) // for the moments
+		copy(in.Weights(), g.weights)
+		matchLosses(t, g.losses, func(i int) (float64, error) {
+			loss, err := takeStep(in, g.x, g.y, i)
+			if i > 1 {
+				return loss, err
+			}
+			for _, p := range spec.Params() {
+				if off, norm := distance(wide(p.of(in.Gradients())), wide(p.of(g.gradients))); norm == 0 || off > 1e-5*norm {
+					t.Errorf("%s: gradient off by %.2g of %.2g", p.Name, off, norm)
+				}
+			}
+			return loss, err
+		})
+	})
 }
 
 func TestOptimizersMatchKeras(t *testing.T) {
@@ -115,21 +124,23 @@ func TestOptimizersMatchKeras(t *testing.T) {
 	g := readGolden(t, "mlp", spec)
 	var losses map[string][]float64
 	readJSON(t, "golden-optimizers.json", &losses)
-	for _, name := range []string{KindAdamW, KindSGD} {
-		t.Run(name, func(t *testing.T) {
-			o, err := ParseOptimizer(name, 0)
-			if err != nil || len(losses[name]) != 10 {
-				t.Fatal(err, losses)
-			}
-			in := bind(t, spec, Config{Batch: goldenBatch, Train: true, Optimizer: o})
-			in.Init(0)
-			copy(in.Weights(), g.weights)
-			matchLosses(t, losses[name], func(i int) (float64, error) { return takeStep(in, g.x, g.y, i) })
-		})
-	}
+	forSets(t, []string{KindAdamW, KindSGD}, func(t *testing.T, name string, set kernel.Set) {
+		o, err := ParseOptimizer(name, 0)
+		if err != nil || len(losses[name]) != 10 {
+			t.Fatal(err, losses)
+		}
+		in := bindSet(t, spec, Config{Batch: goldenBatch, Train: true, Optimizer: o}, set)
+		in.Init(0)
+		copy(in.Weights(), g.weights)
+		matchLosses(t, losses[name], func(i int) (float64, error) { return takeStep(in, g.x, g.y, i) })
+	})
 }
 
 func TestDeepStepsMatchPyTorch(t *testing.T) {
+	forSets(t, []string{"cnn-deep"}, matchDeep)
+}
+
+func matchDeep(t *testing.T, name string, set kernel.Set) {
 	var g struct {
 		Seed, Records uint64
 		Replica       int
@@ -139,8 +150,8 @@ func TestDeepStepsMatchPyTorch(t *testing.T) {
 		Logits        []float64
 	}
 	readJSON(t, "golden-cnn-deep.json", &g)
-	spec := named(t, "cnn-deep", Shape{4, 4, 1}, 10)
-	in := bind(t, spec, Config{Batch: goldenBatch, Train: true, Optimizer: Adam(1e-3)})
+	spec := named(t, name, Shape{4, 4, 1}, 10)
+	in := bindSet(t, spec, Config{Batch: goldenBatch, Train: true, Optimizer: Adam(1e-3)}, set)
 	in.Init(g.Seed)
 	x, y := records(spec, goldenBatch, g.Records)
 	matchLosses(t, g.Losses, func(i int) (float64, error) {

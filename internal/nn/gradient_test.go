@@ -96,24 +96,27 @@ func TestGradientsMatchFiniteDifferences(t *testing.T) {
 	for _, spec := range gradientModels(t) {
 		t.Run(spec.Name, func(t *testing.T) {
 			const batch = 5
-			in := bind(t, spec, Config{Batch: batch, Train: true, Optimizer: Adam(1e-3)})
-			in.Init(3)
-			// Biases away from zero, so that their part shows.
-			s := stream{key: 9}
-			for i := range in.Weights() {
-				in.Weights()[i] += float32(int64(s.at(uint64(i))>>40)-1<<23) * 0x1p-26
-			}
-			weights := wide(in.Weights())
+			var all []*Instance
 			x, y := records(spec, batch, 5)
-			loss, err := takeStep(in, x, y, 1)
-			if err != nil {
-				t.Fatal(err)
+			for _, set := range sets(t) {
+				in := bindSet(t, spec, Config{Batch: batch, Train: true, Optimizer: Adam(1e-3)}, set)
+				in.Init(3)
+				// Biases away from zero, so that their part shows.
+				s := stream{key: 9}
+				for i := range in.Weights() {
+					in.Weights()[i] += float32(int64(s.at(uint64(i))>>40)-1<<23) * 0x1p-26
+				}
+				all = append(all, in)
 			}
-			if want := twinLoss(spec, weights, x, y); math.Abs(loss-want) > 1e-5*want {
-				t.Fatalf("loss %v, want %v", loss, want)
+			weights := wide(all[0].Weights())
+			want := twinLoss(spec, weights, x, y)
+			for _, in := range all {
+				if loss, err := takeStep(in, x, y, 1); err != nil || math.Abs(loss-want) > 1e-5*want {
+					t.Fatalf("%s: loss %v, %v, want %v", in.set.Name, loss, err, want)
+				}
 			}
 			for _, p := range Learned(spec.Params()) {
-				var off, norm float64
+				off, norm := make([]float64, len(all)), 0.0
 				// Enough elements of each tensor, fewer where a pass takes long.
 				step := max(1, p.Len/(15+60_000/len(weights)))
 				for i := p.Offset; i < p.Offset+p.Len; i += step {
@@ -125,12 +128,17 @@ func TestGradientsMatchFiniteDifferences(t *testing.T) {
 					down := twinLoss(spec, weights, x, y)
 					weights[i] = w
 					want := (up - down) / (2 * h)
-					d := float64(in.Gradients()[i]) - want
-					off, norm = off+d*d, norm+want*want
+					norm += want * want
+					for k, in := range all {
+						d := float64(in.Gradients()[i]) - want
+						off[k] += d * d
+					}
 				}
 				// The gradient of a bias before a batchnorm is zero but for rounding.
-				if math.Sqrt(off) > 1e-4*math.Sqrt(norm)+3e-6 {
-					t.Errorf("%s: gradient off by %.2g of %.2g", p.Name, math.Sqrt(off), math.Sqrt(norm))
+				for k, in := range all {
+					if math.Sqrt(off[k]) > 1e-4*math.Sqrt(norm)+3e-6 {
+						t.Errorf("%s, %s: gradient off by %.2g of %.2g", in.set.Name, p.Name, math.Sqrt(off[k]), math.Sqrt(norm))
+					}
 				}
 			}
 		})

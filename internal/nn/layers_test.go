@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"disdel/internal/nn/kernel"
 )
 
 // withDense is a model whose one dense layer follows the layers.
@@ -347,5 +349,39 @@ func TestPartialBatchOfDeepModel(t *testing.T) {
 		} else if !slices.Equal(state(in), want) {
 			t.Error("a partial batch differs from a full one of the same records")
 		}
+	}
+}
+
+func TestRestore(t *testing.T) {
+	// The convolution has no bias, for which the arena holds zeros.
+	spec := withDense(Shape{4, 4, 1}, 3, Layer{Kind: KindConv2D, Filters: 5, Kernel: 2, NoBias: true}, Layer{Kind: KindFlatten})
+	program, err := Compile(spec, Config{Batch: 4, Train: true, Optimizer: Adam(1e-3)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory, err := NewArena(int(program.Sizes().Total))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer memory.Close()
+	in, err := program.Bind(memory.Bytes(), kernel.Generic())
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := func() []float32 {
+		in.Init(1)
+		x, y := records(spec, 4, 1)
+		if _, err := in.Step(StepInput{Pixels: x, Labels: y, Scale: scale, Step: 1}); err != nil {
+			t.Fatal(err)
+		}
+		return slices.Clone(in.Weights())
+	}
+	want := step()
+	for i := range memory.Bytes() {
+		memory.Bytes()[i] = 0x3f
+	}
+	in.Restore()
+	if got := step(); !slices.Equal(got, want) {
+		t.Errorf("weights %v, want %v", got, want)
 	}
 }

@@ -142,6 +142,20 @@ func (o Optimizer) Moments() int {
 	}
 }
 
+// Apply changes weights and moments by gradients, all of the same length, in
+// step t, counted from 1. m and v are used as far as Moments says.
+func (o Optimizer) Apply(set kernel.Set, t int, weights, gradients, m, v []float32) {
+	switch o.Kind {
+	case KindSGD:
+		kernel.SGD(weights, gradients, m, kernel.SGDFactors{Rate: float32(o.LearningRate), Momentum: float32(o.Momentum)})
+	case KindAdamW:
+		kernel.Decay(weights, float32(o.WeightDecay*o.LearningRate))
+		set.Adam(weights, gradients, m, v, o.adam(t))
+	default:
+		set.Adam(weights, gradients, m, v, o.adam(t))
+	}
+}
+
 // adam returns the constants of step t, computed in float64 and rounded once.
 func (o Optimizer) adam(t int) kernel.AdamFactors {
 	unbias1 := 1 - power(o.Beta1, t)

@@ -15,12 +15,29 @@ const MaxBatch = 1 << 16
 type Config struct {
 	// Batch is the largest number of records of one call, 1..MaxBatch.
 	Batch int
+	// MicroBatch is the most records that are computed at once, 0..Batch, zero
+	// meaning Batch. A step goes through a larger batch in pieces, with the same
+	// bits, and needs memory for the activations of one piece only; it costs time,
+	// as the weights are passed through once for each piece. A model with batchnorm cannot be
+	// trained in pieces, see Spec.WholeBatches.
+	MicroBatch int
 	// Train adds gradients and moments. Without it the program can only
 	// Predict and Evaluate, and Optimizer is ignored.
 	Train bool
 	// Optimizer must be valid if Train is set.
 	Optimizer Optimizer
+	// Threads is how many threads an instance works with, 0..MaxThreads, zero
+	// meaning one. Results do not depend on it; the workspace grows by a little
+	// with each.
+	Threads int
+	// Spin makes threads that have nothing to do wait in a loop for some hundreds of
+	// microseconds before they sleep. Steps are faster where each thread has a
+	// processor for itself, and much slower where not.
+	Spin bool
 }
+
+// MaxThreads bounds the threads of an instance.
+const MaxThreads = 256
 
 // Sizes says exactly how many bytes of the arena each term takes. Each is a
 // multiple of 64, alignment included.
@@ -53,9 +70,10 @@ type Program struct {
 	values []*buffer // of float32
 	sizes  Sizes
 	flops  FLOPs
-	// scratch is the float32 values of workspace that kernels use as they like;
+	// scratch and partials are the float32 values of workspace that kernels use as
+	// they like while they run, and that hold gradients which are not yet added up;
 	// zeros is as many as the widest layer without a bias has channels.
-	scratch, zeros int64
+	scratch, partials, zeros int64
 }
 
 type stageKind int
@@ -91,6 +109,7 @@ type stage struct {
 	weight   int     // index into Program.params; the bias, or beta, follows it
 	noBias   bool    // no bias follows
 	state    int     // index into Program.params of a norm's moving mean; the variance follows it
+	partial  int64   // where its partial sums start, in float32
 	arg      *buffer // places of maxima, bytes; nil where nothing is pooled
 	stats    *buffer // a norm's mean and variance of the batch; nil without training
 	inputDue bool    // the gradient of the input is needed
@@ -111,6 +130,20 @@ func compile(spec Spec, cfg Config, share bool) (*Program, error) {
 	if cfg.Batch < 1 || cfg.Batch > MaxBatch {
 		return nil, fmt.Errorf("%w: batch is %d, not in 1..%d", ErrInput, cfg.Batch, MaxBatch)
 	}
+	if cfg.Threads < 0 || cfg.Threads > MaxThreads {
+		return nil, fmt.Errorf("%w: %d threads, not in 0..%d", ErrInput, cfg.Threads, MaxThreads)
+	}
+	cfg.Threads = max(cfg.Threads, 1)
+	if cfg.MicroBatch < 0 || cfg.MicroBatch > cfg.Batch {
+		return nil, fmt.Errorf("%w: micro-batch is %d, not in 0..%d, the batch", ErrInput, cfg.MicroBatch, cfg.Batch)
+	}
+	if cfg.MicroBatch == 0 {
+		cfg.MicroBatch = cfg.Batch
+	}
+	if cfg.Train && cfg.MicroBatch < cfg.Batch && spec.WholeBatches() {
+		return nil, fmt.Errorf("%w: a batch of %d in pieces of %d: %s normalises by the statistics of whole batches; take a smaller batch",
+			ErrInput, cfg.Batch, cfg.MicroBatch, spec.Name)
+	}
 	if cfg.Train {
 		if err := cfg.Optimizer.Validate(); err != nil {
 			return nil, err
@@ -126,11 +159,12 @@ func compile(spec Spec, cfg Config, share bool) (*Program, error) {
 // lower turns layers into stages and values, fuses what follows a convolution,
 // batchnorm or dense layer to it, and counts the work.
 func (p *Program) lower(shapes []Shape) {
-	layers, batch := p.spec.Layers, int64(p.cfg.Batch)
+	layers, batch, piece := p.spec.Layers, int64(p.cfg.Batch), int64(p.cfg.MicroBatch)
 	in, rectified, learned := p.spec.Input, false, false
+	var flattened Shape // what the values were before they were flattened
 	weight, state := 0, len(Learned(p.params))
 	value := func(s Shape) int {
-		p.values = append(p.values, &buffer{bytes: 4 * batch * int64(s.Elements())})
+		p.values = append(p.values, &buffer{bytes: 4 * piece * int64(s.Elements())})
 		return len(p.values) - 1
 	}
 	value(in)
@@ -150,7 +184,7 @@ func (p *Program) lower(shapes []Shape) {
 			if fuse(i+1, KindMaxPool) {
 				i++
 				pool, out = layers[i].Pool, shapes[i]
-				s.arg = &buffer{bytes: batch * int64(out.Elements())}
+				s.arg = &buffer{bytes: piece * int64(out.Elements())}
 				if fuse(i+1, KindReLU) {
 					i++
 					relu = true
@@ -161,7 +195,7 @@ func (p *Program) lower(shapes []Shape) {
 		work := int64(0) // multiply-adds of one pass for one record
 		switch l.Kind {
 		case KindFlatten:
-			in = out
+			flattened, in = in, out
 			continue
 		case KindReLU:
 			s.kind, s.out, s.outLen = stageReLU, s.in, s.inLen
@@ -171,7 +205,7 @@ func (p *Program) lower(shapes []Shape) {
 		case KindMaxPool:
 			s.kind = stagePool
 			s.pool = kernel.Pool{H: in.H, W: in.W, C: in.C, Size: l.Pool}
-			s.arg = &buffer{bytes: batch * int64(out.Elements())}
+			s.arg = &buffer{bytes: piece * int64(out.Elements())}
 			// The maximum of rectified values is rectified.
 		case KindConv2D:
 			s.kind = stageConv
@@ -207,6 +241,8 @@ func (p *Program) lower(shapes []Shape) {
 		case KindDense:
 			s.kind = stageDense
 			s.dense = kernel.Dense{In: in.C, Out: l.Units, ReLU: fuse(i+1, KindReLU), Rectified: rectified}
+			s.dense.Rows, s.dense.Cols = flattened.H, flattened.W
+			flattened = Shape{}
 			work = int64(in.C) * int64(l.Units)
 			if s.dense.ReLU {
 				i++
@@ -256,9 +292,15 @@ func (p *Program) layOut(share bool) {
 		scratch := int64(0)
 		switch s.kind {
 		case stageConv:
-			scratch = s.conv.ForwardScratch()
+			scratch = s.conv.Scratch(p.cfg.Threads, p.cfg.Train, s.inputDue)
+			if p.cfg.Train {
+				s.partial = p.partials
+				p.partials += align(4*s.conv.Partials()) / 4
+			}
+		case stageDense:
+			scratch = s.dense.Scratch(p.cfg.MicroBatch, p.cfg.Threads)
 		case stageNorm:
-			scratch = s.norm.ForwardScratch()
+			scratch = s.norm.Scratch(p.cfg.Threads, p.cfg.Train)
 		default:
 		}
 		if s.arg != nil {
@@ -278,13 +320,6 @@ func (p *Program) layOut(share bool) {
 				s.stats.first, s.stats.last = forward, 2*n+2
 				buffers = append(buffers, s.stats)
 			}
-			switch s.kind {
-			case stageConv:
-				scratch = max(scratch, s.conv.BackwardScratch(s.inputDue))
-			case stageNorm:
-				scratch = max(scratch, s.norm.BackwardScratch())
-			default:
-			}
 		}
 		p.scratch = max(p.scratch, scratch)
 	}
@@ -298,7 +333,7 @@ func (p *Program) layOut(share bool) {
 	p.sizes = Sizes{
 		Weights:     align(4 * int64(p.count)),
 		Activations: place(buffers, share),
-		Workspace:   4*p.scratch + unbiased + align(2*int64(p.cfg.Batch)),
+		Workspace:   4*(p.scratch+p.partials) + unbiased + align(2*int64(p.cfg.Batch)),
 	}
 	if p.cfg.Train {
 		one := align(4 * int64(p.learn))

@@ -3,11 +3,9 @@
 package nn
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -123,94 +121,6 @@ type Spec struct {
 	Layers  []Layer `json:"layers"`
 }
 
-// ParseSpec reads a spec from its JSON form and validates it. Unknown fields
-// and data after the object are errors. Fields that have their default values
-// are left out of the result.
-func ParseSpec(data []byte) (Spec, error) {
-	f, err := parseFile(data)
-	if err != nil {
-		return Spec{}, err
-	}
-	s := Spec{Name: f.Name, Layers: f.layers}
-	if f.Input != nil {
-		s.Input = *f.Input
-	}
-	if f.Classes != nil {
-		s.Classes = *f.Classes
-	}
-	if err := s.Validate(); err != nil {
-		return Spec{}, err
-	}
-	return s.normal(), nil
-}
-
-// Complete reads a model from a file's bytes and fits it to a data set with
-// records of shape in. The file is a spec's JSON form in which input and classes
-// may be left out, and the units of the last layer too if it is dense; what is
-// there must agree with the data set. The result is valid.
-func Complete(data []byte, in Shape, classes int) (Spec, error) {
-	f, err := parseFile(data)
-	if err != nil {
-		return Spec{}, err
-	}
-	switch {
-	case f.Input != nil && *f.Input != in:
-		return Spec{}, fmt.Errorf("%w: the model is for input %v, the data set has %v", ErrSpec, *f.Input, in)
-	case f.Classes != nil && *f.Classes != classes:
-		return Spec{}, fmt.Errorf("%w: the model is for %d classes, the data set has %d", ErrSpec, *f.Classes, classes)
-	}
-	s := Spec{Name: f.Name, Input: in, Classes: classes, Layers: f.layers}
-	if last := len(s.Layers) - 1; last >= 0 && s.Layers[last].Kind == KindDense && s.Layers[last].Units == 0 {
-		s.Layers[last].Units = classes
-	}
-	if err := s.Validate(); err != nil {
-		return Spec{}, err
-	}
-	return s.normal(), nil
-}
-
-// specFile is a spec's JSON form, of which parts may be missing.
-type specFile struct {
-	Name    string            `json:"name"`
-	Input   *Shape            `json:"input"`
-	Classes *int              `json:"classes"`
-	Layers  []json.RawMessage `json:"layers"`
-	layers  []Layer
-}
-
-func parseFile(data []byte) (specFile, error) {
-	var f specFile
-	if len(data) > MaxSpecBytes {
-		return f, fmt.Errorf("%w: %d bytes of JSON, more than %d", ErrSpec, len(data), MaxSpecBytes)
-	}
-	if err := decode(data, &f); err != nil {
-		return f, fmt.Errorf("%w: parse: %w", ErrSpec, err)
-	}
-	if len(f.Layers) > MaxLayers {
-		return f, fmt.Errorf("%w: number of layers is %d, not in 1..%d", ErrSpec, len(f.Layers), MaxLayers)
-	}
-	f.layers = make([]Layer, len(f.Layers))
-	for i, raw := range f.Layers {
-		if err := decode(raw, &f.layers[i]); err != nil {
-			return f, fmt.Errorf("%w: layer %d: parse: %w", ErrSpec, i, err)
-		}
-	}
-	return f, nil
-}
-
-// decode reads one JSON value and nothing else.
-func decode(data []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("data after the object")
-	}
-	return nil
-}
-
 // normal returns the spec without fields that have their default values, in
 // layers of its own, so that equal models have one form.
 func (s Spec) normal() Spec {
@@ -241,6 +151,12 @@ func (s Spec) Canonical() []byte {
 	return b
 }
 
+// WholeBatches says that training needs all records of a batch at once: a batchnorm
+// normalises each by the statistics of all.
+func (s Spec) WholeBatches() bool {
+	return slices.ContainsFunc(s.Layers, func(l Layer) bool { return l.Kind == KindBatchNorm })
+}
+
 // Validate says whether the model can be built, and if not, which layer is
 // wrong and why. It changes nothing. Every other function of the package that
 // takes a Spec expects one that is valid.
@@ -248,6 +164,15 @@ func (s Spec) Validate() error {
 	_, err := s.shapes()
 	return err
 }
+
+// layerError is an ErrSpec about one layer.
+type layerError struct {
+	index int
+	cause error
+}
+
+func (e layerError) Error() string   { return ErrSpec.Error() + ": " + e.cause.Error() }
+func (e layerError) Unwrap() []error { return []error{ErrSpec, e.cause} }
 
 // shapes validates the spec and returns each layer's output shape.
 func (s Spec) shapes() ([]Shape, error) {
@@ -283,14 +208,14 @@ func (s Spec) shapes() ([]Shape, error) {
 			err = fmt.Errorf("more than %d parameters", MaxParameters)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%w: layer %d (%s): %w", ErrSpec, i, l.kind(), err)
+			return nil, layerError{i, fmt.Errorf("layer %d (%s): %w", i, l.kind(), err)}
 		}
 		shapes[i], in = out, out
 	}
 	last := len(s.Layers) - 1
 	if l := s.Layers[last]; l.Kind != KindDense || l.Units != s.Classes {
-		return nil, fmt.Errorf("%w: layer %d (%s): the last layer must be dense with %d units, one per class",
-			ErrSpec, last, l.kind(), s.Classes)
+		return nil, layerError{last, fmt.Errorf("layer %d (%s): the last layer must be dense with %d units, one per class",
+			last, l.kind(), s.Classes)}
 	}
 	return shapes, nil
 }

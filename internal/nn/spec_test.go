@@ -143,19 +143,19 @@ func TestComplete(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		`{"name":"a"}`: "number of layers is 0",
-		`{"name":"a","layers":[{"kind":"flatten"},{"kind":"conv2d","filters":4,"kernel":3},{"kind":"dense"}]}`: "layer 1 (conv2d): kernel 3 does not fit input 1x1x320",
-		`{"name":"a","layers":[{"kind":"flatten"},{"kind":"dense","units":"10"}]}`:                             "layer 1: parse: json: cannot unmarshal string",
-		`{"name":"a","layers":[{"kind":"flatten"},{"kind":"dense","unit":10}]}`:                                `layer 1: parse: json: unknown field "unit"`,
+		`{"name":"a","layers":[{"kind":"flatten"},{"kind":"conv2d","filters":4,"kernel":3},{"kind":"dense"}]}`: "line 1, column 42: layer 1 (conv2d): kernel 3 does not fit input 1x1x320",
+		`{"name":"a","layers":[{"kind":"flatten"},{"kind":"dense","units":"10"}]}`:                             "line 1, column 66: layers.units is string, want a whole number",
+		`{"name":"a","layers":[{"kind":"flatten"},{"kind":"dense","unit":10}]}`:                                `line 1, column 58: unknown field "unit", known are: filters, kernel, kind, no_bias, padding, pool, rate, stride, units`,
 		`{"name":"a","layers":[{"kind":"flatten"},{"kind":"dense","units":10}]}`:                               "layer 1 (dense): the last layer must be dense with 7 units",
 		`{"name":"a","layers":[{"kind":"flatten"},null,{"kind":"dense"}]}`:                                     `layer 1 (""): unknown kind, known are: conv2d, relu`,
 		`{"name":"a","input":{"h":28,"w":28,"c":1},"layers":[{"kind":"flatten"},{"kind":"dense"}]}`:            "the model is for input 28x28x1, the data set has 20x16x1",
 		`{"name":"a","classes":10,"layers":[{"kind":"flatten"},{"kind":"dense"}]}`:                             "the model is for 10 classes, the data set has 7",
 		`{"name":"a","layers":[` + strings.Repeat(`{},`, 64) + `{}]}`:                                          "number of layers is 65",
-		`{"name":"a","layers":{}}`:                     "cannot unmarshal object",
-		`{"name":"a","layers":[]} x`:                   "data after the object",
+		`{"name":"a","layers":{}}`:                     "line 1, column 22: layers is object, want a list",
+		`{"name":"a","layers":[]} x`:                   "line 1, column 26: more text follows the value",
 		strings.Repeat(" ", MaxSpecBytes) + "{}":       "65538 bytes of JSON, more than 65536",
-		`{"name":"a","layers":[{"kind":"dense"}`:       "unexpected EOF",
-		`{"name":"a","layers":[{"kind":"dense"}],"x":`: "EOF",
+		`{"name":"a","layers":[{"kind":"dense"}`:       "line 1, column 39: the text ends early",
+		`{"name":"a","layers":[{"kind":"dense"}],"x":`: `line 1, column 41: unknown field "x"`,
 	} {
 		if _, err := Complete([]byte(text), in, 7); !errors.Is(err, ErrSpec) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.80s: want %q, got %v", text, want, err)

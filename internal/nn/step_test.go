@@ -80,28 +80,32 @@ func TestPartialBatchEqualsSmallerProgram(t *testing.T) {
 // A gradient is a sum in record order: two halves, one after the other, are the
 // whole, bit for bit.
 func TestGradientContinuesOverParts(t *testing.T) {
-	for _, spec := range gradientModels(t) {
+	for _, spec := range append(gradientModels(t), named(t, "cnn", Shape{20, 20, 3}, 10)) {
 		if slices.ContainsFunc(spec.Layers, func(l Layer) bool { return l.Kind == KindBatchNorm }) {
 			continue
 		}
-		x, y := records(spec, 7, 4)
-		in := bind(t, spec, Config{Batch: 7, Train: true, Optimizer: Adam(1e-3)})
-		in.Init(2)
+		const batch = 17
+		x, y := records(spec, batch, 4)
 		size := spec.Input.Elements()
-		take := func(lo, hi int) {
-			p := &part{StepInput: StepInput{Step: 9, Seed: 1}, first: lo}
-			in.forward(x[lo*size:hi*size], hi-lo, scale, p)
-			in.backward(y[lo:hi], 1.0/7, p)
-		}
-		clear(in.gradients)
-		take(0, 7)
-		want := bits(in.gradients)
-		clear(in.gradients)
-		take(0, 2)
-		take(2, 3)
-		take(3, 7)
-		if !slices.Equal(bits(in.gradients), want) {
-			t.Errorf("%s: parts do not add up to the whole", spec.Name)
+		for _, set := range sets(t) {
+			var want []uint32
+			for _, threads := range []int{1, 2} {
+				in := bindSet(t, spec, Config{Batch: batch, Train: true, Optimizer: Adam(1e-3), Threads: threads}, set)
+				in.Init(2)
+				for _, cuts := range [][]int{{0, batch}, {0, 2, 3, batch}, {0, 9, batch}} {
+					for i := 1; i < len(cuts); i++ {
+						lo, hi := cuts[i-1], cuts[i]
+						p := &part{StepInput: StepInput{Step: 9, Seed: 1}, from: lo, last: hi == batch}
+						in.forward(x[lo*size:hi*size], hi-lo, scale, p)
+						in.backward(y[lo:hi], 1.0/batch, p)
+					}
+					if got := bits(in.gradients); want == nil {
+						want = got
+					} else if !slices.Equal(got, want) {
+						t.Errorf("%s, %s, %d threads: parts at %v do not add up to the whole", spec.Name, set.Name, threads, cuts)
+					}
+				}
+			}
 		}
 	}
 }
@@ -336,5 +340,45 @@ func TestBitsArePinned(t *testing.T) {
 		if h != want {
 			t.Errorf("%q: %#x, want %#x", name, h, want)
 		}
+	}
+}
+
+func TestGradient(t *testing.T) {
+	// The gradients of two parts of a batch, averaged, are that of the batch, also
+	// where dropout goes by the place of a record; and only Step changes anything.
+	spec := withDense(Shape{5, 5, 1}, 3, Layer{Kind: KindFlatten}, Layer{Kind: KindDropout, Rate: 0.4})
+	in := trainable(t, spec, 6, Adam(1e-3))
+	x, y := records(spec, 6, 1)
+	size := spec.Input.Elements()
+	part := func(first, end int) []float32 {
+		if _, err := in.Gradient(StepInput{
+			Pixels: x[first*size : end*size], Labels: y[first:end], Scale: scale, Step: 3, Seed: 9, First: first,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return slices.Clone(in.Gradients())
+	}
+	before := state(in)
+	whole, a, b := part(0, 6), part(0, 4), part(4, 6)
+	for i := range whole {
+		if mean := (4*a[i] + 2*b[i]) / 6; math.Abs(float64(mean-whole[i])) > 1e-6 {
+			t.Errorf("gradient %d is %v, of the parts %v", i, whole[i], mean)
+		}
+	}
+	if !slices.Equal(state(in), before) {
+		t.Error("Gradient changes weights or moments")
+	}
+	part(0, 6)
+	weights, gradient := slices.Clone(in.Weights()), slices.Clone(in.Gradients())
+	m, v := make([]float32, len(weights)), make([]float32, len(weights))
+	Adam(1e-3).Apply(kernel.Generic(), 3, weights, gradient, m, v)
+	if _, err := in.Step(StepInput{Pixels: x, Labels: y, Scale: scale, Step: 3, Seed: 9}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(state(in), slices.Concat(bits(weights), bits(m), bits(v))) {
+		t.Error("Step is not Gradient and Apply")
+	}
+	if _, err := in.Gradient(StepInput{Pixels: x, Labels: y, Scale: scale, Step: 1, First: -1}); !errors.Is(err, ErrInput) {
+		t.Errorf("a batch from record -1: %v", err)
 	}
 }

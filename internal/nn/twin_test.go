@@ -17,17 +17,24 @@ func alignedBytes(n int) []byte {
 	return b[skip : skip+n : skip+n]
 }
 
-// bind compiles and binds over fresh memory.
+// bind compiles and binds over fresh memory, with generic-1.
 func bind(t testing.TB, spec Spec, cfg Config) *Instance {
+	t.Helper()
+	return bindSet(t, spec, cfg, kernel.Generic())
+}
+
+// bindSet is bind with any set.
+func bindSet(t testing.TB, spec Spec, cfg Config, set kernel.Set) *Instance {
 	t.Helper()
 	p, err := Compile(spec, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := p.Bind(alignedBytes(int(p.Sizes().Total)), kernel.Generic())
+	in, err := p.Bind(alignedBytes(int(p.Sizes().Total)), set)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(in.Close)
 	return in
 }
 

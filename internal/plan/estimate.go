@@ -19,6 +19,9 @@ const (
 	// safetyBytes covers what a probe cannot see: the spread of the runtime's
 	// own memory between runs, and mappings rounded up to pages.
 	safetyBytes = 576 * job.KB
+	// threadBytes covers what the runtime and the kernel keep for one thread more,
+	// and do not give back: stacks, a processor's caches, the kernel's own books.
+	threadBytes = 256 * job.KB
 	// confusionBytes is what merging holds for each pair of classes: the counts
 	// of one piece and their sum, in memory and as text.
 	confusionBytes = 64
@@ -38,13 +41,16 @@ func parseModel(raw []byte) (model, error) {
 	return model{spec: spec, parameters: spec.ParamCount()}, nil
 }
 
-// recordWindow is the memory that holds one window of records and one batch.
-func recordWindow(d job.Dataset, records, batch int) job.Bytes {
-	window := job.Bytes(min(d.ShardRecords, records))
-	pieces := job.Bytes(records/d.ShardRecords + 2)
-	return window*(d.RecordBytes()+labelBytes+orderBytes) +
-		pieces*orderBytes +
-		job.Bytes(batch)*(d.RecordBytes()+labelBytes)
+// recordWindow is the memory that holds a window of that many records, 0 for a
+// whole piece, and one batch. A part of a piece needs a list of its records too.
+func recordWindow(d job.Dataset, records, batch, window int) job.Bytes {
+	piece := min(d.ShardRecords, records)
+	held, listed := piece, 0
+	if window > 0 && window < piece {
+		held, listed = window, window
+	}
+	pieces := records/d.ShardRecords + 2
+	return job.Bytes(held+batch)*(d.RecordBytes()+labelBytes) + job.Bytes(piece+pieces+listed)*orderBytes
 }
 
 func withSafety(e job.Estimate) job.Estimate {
@@ -52,14 +58,36 @@ func withSafety(e job.Estimate) job.Estimate {
 	return e
 }
 
-func trainEstimate(n job.Numerics, m model, probe job.Probe) (job.Estimate, nn.FLOPs, error) {
-	largest := (n.Dataset.Train + n.Replicas - 1) / n.Replicas
-	// A worker compiles for no more records than a replica has.
-	batch := min(n.LocalBatch, largest)
+// stepBatch is the most records that a step of any replica has: a worker compiles
+// for no more.
+func stepBatch(n job.Numerics) int {
+	if n.Sync == job.SyncStep {
+		return n.LocalBatch
+	}
+	return min(n.LocalBatch, (n.Dataset.Train+n.Replicas-1)/n.Replicas)
+}
+
+// readRecords is how many records the largest replica reads: its own, or all where
+// it has a part of every batch.
+func readRecords(n job.Numerics) int {
+	if n.Sync == job.SyncStep {
+		return n.Dataset.Train
+	}
+	return (n.Dataset.Train-1)/n.Replicas + 1
+}
+
+func trainEstimate(n job.Numerics, m model, probe job.Probe, c choice) (job.Estimate, nn.FLOPs, error) {
+	batch, optimizer := stepBatch(n), nn.Optimizer(n.Local)
+	if n.Sync == job.SyncStep {
+		// Replicas only make gradients; whoever adds them up has the optimizer.
+		optimizer = nn.Optimizer{Kind: nn.KindSGD, LearningRate: n.Local.LearningRate}
+	}
 	program, err := nn.Compile(m.spec, nn.Config{
-		Batch:     batch,
-		Train:     true,
-		Optimizer: nn.Optimizer(n.Local),
+		Batch:      batch,
+		MicroBatch: c.micro,
+		Train:      true,
+		Optimizer:  optimizer,
+		Threads:    c.threads,
 	})
 	if err != nil {
 		return job.Estimate{}, nn.FLOPs{}, fmt.Errorf("plan: compile %s: %w", m.spec.Name, err)
@@ -67,30 +95,37 @@ func trainEstimate(n job.Numerics, m model, probe job.Probe) (job.Estimate, nn.F
 	return withSafety(job.Estimate{
 		Fit:     job.Bytes(program.Sizes().Total),
 		Package: probe.Package,
-		Data:    recordWindow(n.Dataset, largest, batch),
+		Data:    recordWindow(n.Dataset, readRecords(n), batch, 0),
 	}), program.FLOPs(), nil
 }
 
 // averageEstimate counts what averaging holds for each parameter: float64 sums
-// of the weights and of every moment, weights and the outer momentum in float32.
-// A test of package worker holds it equal to what the worker takes.
+// of the weights and of every moment, weights and the outer momentum in float32;
+// of gradients one float64 sum, weights and moments in float32. A test of package
+// worker holds it equal to what the worker takes.
 func averageEstimate(n job.Numerics, m model, probe job.Probe) job.Estimate {
-	sums := 1 + nn.Optimizer(n.Local).Moments()
+	moments := nn.Optimizer(n.Local).Moments()
+	each := 8*(1+moments) + 2*4
+	if n.Sync == job.SyncStep {
+		each = 8 + 4*(1+moments)
+	}
 	return withSafety(job.Estimate{
 		Package: probe.Package,
-		Model:   job.Bytes(m.parameters) * job.Bytes(8*sums+2*4),
+		Model:   job.Bytes(m.parameters) * job.Bytes(each),
 	})
 }
 
-func inferEstimate(d job.Dataset, m model, batch int, probe job.Probe) (job.Estimate, nn.FLOPs, error) {
-	program, err := nn.Compile(m.spec, nn.Config{Batch: batch})
+// inferEstimate is that of a piece of which the given number of predictions is
+// kept until its end.
+func inferEstimate(d job.Dataset, m model, batch, predictions int, probe job.Probe, c choice) (job.Estimate, nn.FLOPs, error) {
+	program, err := nn.Compile(m.spec, nn.Config{Batch: batch, Threads: c.threads})
 	if err != nil {
 		return job.Estimate{}, nn.FLOPs{}, fmt.Errorf("plan: compile %s: %w", m.spec.Name, err)
 	}
 	return withSafety(job.Estimate{
 		Fit:     job.Bytes(program.Sizes().Total),
 		Package: probe.Package,
-		Data:    recordWindow(d, d.Test, batch),
+		Data:    recordWindow(d, d.Test, batch, 0) + job.Bytes(predictions)*job.PredictionBytes,
 		Model:   confusion(d),
 	}), program.FLOPs(), nil
 }

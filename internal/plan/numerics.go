@@ -44,7 +44,7 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 	if data.Train < 1 || data.ShardRecords < 1 {
 		return job.Numerics{}, fmt.Errorf("data set %s has no training records: %w", data.Name, job.ErrSpec)
 	}
-	model, err := nn.Named(spec.Model, nn.Shape{H: data.Height, W: data.Width, C: data.Channels}, data.Classes)
+	model, err := modelOf(spec, data)
 	if err != nil {
 		if errors.Is(err, nn.ErrSpec) {
 			return job.Numerics{}, fmt.Errorf("%w: %s on %s: %w", ErrModel, spec.Model, data.Name, err)
@@ -58,6 +58,14 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 
 	replicas, localBatch := divide(spec, data.Train)
 	perEpoch := stepsPerEpoch(data.Train, replicas, localBatch)
+	sync := job.Sync("")
+	if spec.Sync == job.SyncStep {
+		if model.ParamCount() != model.LearnedCount() {
+			return job.Numerics{}, fmt.Errorf("%w: %s normalises a batch by its own statistics, which the parts of a divided batch do not have; "+
+				"take --sync rounds or a model without batchnorm", ErrModel, spec.Model)
+		}
+		sync, perEpoch = spec.Sync, stepsPerEpoch(data.Train, 1, spec.Batch)
+	}
 	if spec.Epochs > 0 && perEpoch > maxSteps/spec.Epochs {
 		return job.Numerics{}, fmt.Errorf("epochs %d: with %d steps in each (local batch %d), more than the %d steps a job may have; "+
 			"take fewer epochs or a larger --batch: %w", spec.Epochs, perEpoch, localBatch, maxSteps, job.ErrSpec)
@@ -78,6 +86,7 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 		Replicas:      replicas,
 		StepsPerEpoch: perEpoch,
 		Steps:         perEpoch * spec.Epochs,
+		Sync:          sync,
 		Local:         job.Optimizer(optimizer),
 	}
 	n.RoundSteps, n.Outer, err = rounds(spec, n)
@@ -86,9 +95,18 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 	}
 	if n.Rounds() > job.MaxRounds {
 		return job.Numerics{}, fmt.Errorf("epochs %d: %d steps in rounds of %d are %d rounds, more than the %d a job may have; "+
-			"take fewer epochs, a larger --batch, or fix --rounds: %w", spec.Epochs, n.Steps, n.RoundSteps, n.Rounds(), job.MaxRounds, job.ErrSpec)
+			"take fewer epochs, a larger --batch, or fix --rounds without --sync step: %w", spec.Epochs, n.Steps, n.RoundSteps, n.Rounds(), job.MaxRounds, job.ErrSpec)
 	}
 	return n, nil
+}
+
+// modelOf is the model that a job trains: the user's own, else a named one.
+func modelOf(spec job.Spec, data job.Dataset) (nn.Spec, error) {
+	in := nn.Shape{H: data.Height, W: data.Width, C: data.Channels}
+	if spec.ModelSpec != nil {
+		return nn.Complete(spec.ModelSpec, in, data.Classes)
+	}
+	return nn.Named(spec.Model, in, data.Classes)
 }
 
 // divide chooses the number of replicas and the local batch. A replica's local
@@ -96,9 +114,17 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 // shrinks further where a replica would have too few steps to learn from; when
 // that does not suffice there are fewer replicas. What the user fixed stays.
 func divide(spec job.Spec, records int) (replicas, localBatch int) {
+	if spec.Sequential() {
+		return 1, spec.Batch
+	}
 	replicas = spec.Replicas
 	if replicas == 0 {
 		replicas = min(defaultReplicas, records)
+	}
+	if spec.Sync == job.SyncStep {
+		batch := min(spec.Batch, records)
+		replicas = min(replicas, batch)
+		return replicas, (batch-1)/replicas + 1
 	}
 	for {
 		localBatch = spec.LocalBatch
@@ -132,6 +158,8 @@ func stepsPerEpoch(records, replicas, localBatch int) int {
 func rounds(spec job.Spec, n job.Numerics) (steps int, outer job.Nesterov, err error) {
 	plain := job.Nesterov{LearningRate: 1}
 	switch {
+	case n.Sync == job.SyncStep:
+		return 1, plain, nil
 	case spec.Rounds > n.Steps:
 		return 0, outer, fmt.Errorf("rounds %d: each replica takes only %d steps: %w", spec.Rounds, n.Steps, job.ErrSpec)
 	case spec.Rounds == 1, spec.Rounds == 0 && n.Replicas == 1:
@@ -153,6 +181,9 @@ func rounds(spec job.Spec, n job.Numerics) (steps int, outer job.Nesterov, err e
 // takes for a large one. What the user fixed needs no explanation.
 func explainNumerics(spec job.Spec, n job.Numerics) (lines []string) {
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	if spec.Sequential() || n.Sync == job.SyncStep {
+		return nil
+	}
 	if spec.Replicas == 0 && n.Replicas < defaultReplicas {
 		if n.Steps >= minReplicaSteps {
 			say("replicas: %d rather than %d, so that each takes at least %d steps.", n.Replicas, defaultReplicas, minReplicaSteps)
@@ -163,6 +194,9 @@ func explainNumerics(spec job.Spec, n job.Numerics) (lines []string) {
 	if spec.LocalBatch == 0 && n.LocalBatch < spec.Batch {
 		spread := spreadBatch(spec, n.Replicas)
 		switch {
+		case n.Replicas*n.LocalBatch > batchSpread*spec.Batch:
+			say("local batch: 1, the least there is; %d replicas together are %.1f sequential batches, more than %d.",
+				n.Replicas, float64(n.Replicas)/float64(spec.Batch), batchSpread)
 		case n.LocalBatch == spread:
 			say("local batch: %d of %d, so that %d replicas together stay at %d sequential batches.",
 				n.LocalBatch, spec.Batch, n.Replicas, batchSpread)

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"disdel/internal/job"
+	"disdel/internal/nn"
 	"disdel/internal/plan"
 )
 
@@ -30,17 +31,27 @@ func anyInput(t *rapid.T) input {
 		in.data.Height, in.data.Width = side, side
 		in.data.Channels = rapid.SampledFrom([]int{1, 3}).Draw(t, "channels")
 		in.data.Classes = rapid.IntRange(2, 20).Draw(t, "classes")
-		in.spec.Model = rapid.SampledFrom([]string{"cnn", "mlp"}).Draw(t, "model")
+		in.spec.Model = rapid.SampledFrom([]string{"cnn", "cnn", "mlp", "cnn-deep"}).Draw(t, "model")
 		in.spec.Epochs = rapid.IntRange(0, 20).Draw(t, "epochs")
 		in.spec.Batch = rapid.IntRange(0, 300).Draw(t, "batch")
 		in.spec.Replicas = rapid.SampledFrom([]int{0, 0, 1, 2, 3, 8, 70}).Draw(t, "replicas")
 		in.spec.LocalBatch = rapid.SampledFrom([]int{0, 0, 1, 7, 200}).Draw(t, "localBatch")
 		in.spec.Rounds = rapid.SampledFrom([]int{0, 0, 1, 2, 5, 100}).Draw(t, "rounds")
 		in.data.Train = rapid.IntRange(1, 70_000).Draw(t, "train")
+		in.spec.Minimize = rapid.SampledFrom([]job.Objective{"", job.LeastTime, job.LeastMemory, job.LeastCost}).Draw(t, "minimize")
+		in.spec.Estimator = rapid.SampledFrom([]job.Estimator{"", "", job.Exact, job.Thesis}).Draw(t, "estimator")
+		in.spec.Strategy = rapid.SampledFrom([]job.Strategy{"", "", "", job.Distributed, job.Single, job.BruteForce}).Draw(t, "strategy")
+		if in.spec.Sequential() {
+			in.spec.Replicas, in.spec.LocalBatch, in.spec.Rounds = 0, 0, 0
+		}
+		if in.spec.Strategy == job.BruteForce {
+			in.spec.Minimize, in.spec.Estimator = "", ""
+		}
 	}
 	in.data.Test = rapid.IntRange(1, 12_000).Draw(t, "test")
 	in.data.ShardRecords = rapid.IntRange(1, 3000).Draw(t, "shard")
 	in.spec.Containers = rapid.SampledFrom([]int{0, 0, 1, 5}).Draw(t, "containers")
+	in.spec.Threads = rapid.SampledFrom([]int{0, 0, 0, 1, 2, 5}).Draw(t, "threads")
 	in.spec.Memory = rapid.SampledFrom([]job.Bytes{0, 0, 0, 11, 30, 128, 600}).Draw(t, "memory") * job.MB
 	in.spec.Timeout = rapid.SampledFrom([]time.Duration{0, 0, 20 * time.Millisecond, time.Second, time.Hour}).Draw(t, "timeout")
 	in.limits.MemoryMin = rapid.SampledFrom([]job.Bytes{0, 11, 128}).Draw(t, "min") * job.MB
@@ -73,19 +84,27 @@ func checkLimits(t *rapid.T, in input, r job.Resources) {
 		bad("containers are outside the limits")
 	case r.Timeout < l.TimeoutMin || l.TimeoutMax > 0 && r.Timeout > l.TimeoutMax:
 		bad("timeout is outside the limits")
-	case s.Memory > 0 && r.Memory != s.Memory || s.Timeout > 0 && r.Timeout != s.Timeout:
+	case (s.Strategy != job.BruteForce || r.Revision == 0) && (s.Memory > 0 && r.Memory != s.Memory || s.Timeout > 0 && r.Timeout != s.Timeout):
 		bad("what the user fixed was changed")
 	case s.Containers > 0 && r.Containers > s.Containers:
 		bad("more containers than the user asked for")
-	case r.Budget <= 0 || r.Budget > r.Timeout/2:
+	case s.Sequential() && r.Budget != 0:
+		bad("one worker hands over")
+	case !s.Sequential() && (r.Budget <= 0 || r.Budget > r.Timeout/2):
 		bad("a slice takes more than half of the timeout")
+	case r.Window < 0 || r.Window >= in.data.ShardRecords:
+		bad("a window that holds more than a part of a shard")
 	case r.InferPieces < 1 || r.InferPieces > in.data.Shards(job.TestPart) || r.InferBatch < 1 || r.InferBatch > in.data.Test:
 		bad("pieces of the test part")
+	case s.Threads > 0 && r.Threads != s.Threads || r.Threads < 1 || s.Threads == 0 && r.Threads > max(1, l.Processors/r.Containers):
+		bad("threads")
+	case r.Spin && r.Threads*r.Containers > l.Processors:
+		bad("threads spin without processors of their own")
 	case len(r.Explanation) == 0 || r.Seconds < 0:
 		bad("explanation or time")
 	}
 	for role, e := range r.Roles {
-		if min(e.Fit, e.Package, e.Data, e.Model, e.Safety) < 0 || r.Revision == 0 && role != job.RoleProbe && e.Total() > r.Memory {
+		if min(e.Fit, e.Package, e.Data, e.Model, e.Safety) < 0 || r.Revision == 0 && role != job.RoleProbe && s.Strategy != job.BruteForce && e.Total() > r.Memory {
 			bad("estimate of " + string(role))
 		}
 	}
@@ -146,14 +165,14 @@ func TestP1_ReplanningEnds(t *testing.T) {
 			if memory {
 				next, err = plan.AfterOutOfMemory(r, spec, in.limits, role)
 			} else {
-				next, err = plan.AfterTimeout(r, role)
+				next, err = plan.AfterTimeout(r, spec, in.limits, role)
 			}
 			if !reflect.DeepEqual(r, before) || !maps.Equal(r.Roles, roles) {
 				t.Fatal("the old plan was changed")
 			}
 			if err != nil {
 				checkInfeasible(t, in, err)
-				if memory && spec.Memory == 0 {
+				if memory && (spec.Memory == 0 || spec.Strategy == job.BruteForce) {
 					largest := plan.LargestMemory(in.limits)
 					if largest == 0 || r.Memory < largest {
 						t.Fatalf("gave up at %v, there is %v: %v", r.Memory, largest, err)
@@ -162,11 +181,16 @@ func TestP1_ReplanningEnds(t *testing.T) {
 				return
 			}
 			checkLimits(t, in, next)
+			// Where there is no more memory, steps are computed in smaller pieces.
+			pieces := memory && role == job.RoleTrain && next.MicroBatch < r.MicroBatch
 			if next.Revision != r.Revision+1 || next.Containers > r.Containers || next.InferPieces != r.InferPieces ||
-				memory && next.Memory <= r.Memory || !memory && (next.Budget >= r.Budget || next.Memory != r.Memory) {
+				memory && !pieces && next.Memory <= r.Memory || (!memory || pieces) && next.Memory != r.Memory {
 				t.Fatalf("after %+v came %+v", r, next)
 			}
-			if memory && next.Roles[role].Total() <= r.Memory {
+			if brute := spec.Strategy == job.BruteForce; !memory && (brute && next.Timeout <= r.Timeout || !brute && next.Budget >= r.Budget) {
+				t.Fatalf("the time after %+v: %+v", r, next)
+			}
+			if memory && !pieces && spec.Strategy != job.BruteForce && next.Roles[role].Total() <= r.Memory {
 				t.Fatalf("%s did not fit into %v, and the estimate is still %v", role, r.Memory, next.Roles[role].Total())
 			}
 			r = next
@@ -175,8 +199,8 @@ func TestP1_ReplanningEnds(t *testing.T) {
 }
 
 // Where a plan exists, one exists with more memory, a larger pool or more
-// containers allowed.
-func TestP1_MoreIsNeverInfeasible(t *testing.T) {
+// containers allowed, and it is no slower.
+func TestP1_MoreIsNeverWorse(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := anyInput(t)
 		if in.plan().err != nil {
@@ -196,8 +220,10 @@ func TestP1_MoreIsNeverInfeasible(t *testing.T) {
 		if out.err != nil {
 			t.Fatalf("feasible within %+v, within %+v: %v", in.limits, more.limits, out.err)
 		}
-		if least := in.plan().resources; out.resources.Containers < least.Containers {
-			t.Fatalf("%d containers within %+v, %d within %+v", least.Containers, in.limits, out.resources.Containers, more.limits)
+		// What is compared is rounded to milliseconds.
+		least := in.plan().resources
+		if in.spec.Containers == 0 && in.spec.WithDefaults().Minimize == job.LeastTime && out.resources.Seconds > least.Seconds+0.001 {
+			t.Fatalf("%.3f s within %+v, %.3f s within %+v", least.Seconds, in.limits, out.resources.Seconds, more.limits)
 		}
 	})
 }
@@ -285,5 +311,32 @@ func TestInfeasible_Wraps(t *testing.T) {
 	}
 	if _, err := plan.Train(mnistLike().spec, job.Numerics{}, mnistLike().limits, mnistLike().probe); err == nil {
 		t.Error("an empty numerics plan has a resource plan")
+	}
+}
+
+// TestInfer_PredictionsAreCounted: a worker that keeps its predictions is planned
+// with eight bytes for each record of the largest piece, and nothing else changes.
+func TestInfer_PredictionsAreCounted(t *testing.T) {
+	in := mnistLike()
+	in.data.Test, in.data.ShardRecords, in.limits.Processors = 10_000, 1000, 3
+	model, err := nn.Named("mlp", nn.Shape{H: in.data.Height, W: in.data.Width, C: in.data.Channels}, in.data.Classes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for containers, records := range map[int]job.Bytes{1: 10_000, 2: 5000, 3: 4000} {
+		spec := job.Spec{Kind: job.Infer, Dataset: in.data.Name, Containers: containers}.WithDefaults()
+		without, err := plan.Infer(spec, in.data, model.Canonical(), in.limits, in.probe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec.Output = "/tmp/predictions.csv"
+		with, err := plan.Infer(spec, in.data, model.Canonical(), in.limits, in.probe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b := with.Roles[job.RoleInfer], without.Roles[job.RoleInfer]
+		if a.Data-b.Data != 8*records || a.Fit != b.Fit || a.Model != b.Model || with.InferPieces != without.InferPieces {
+			t.Errorf("%d containers: planned %+v, without an output %+v", containers, a, b)
+		}
 	}
 }

@@ -16,6 +16,13 @@ import (
 // ErrInfeasible is wrapped by every [Infeasible].
 var ErrInfeasible = errors.New("infeasible")
 
+// What can be short.
+const (
+	limitMemory  = "memory"
+	limitTimeout = "timeout"
+	limitPool    = "pool memory"
+)
+
 // Infeasible says that no plan fits: which limit is short, by how much, and
 // what the user can do.
 type Infeasible struct {
@@ -38,8 +45,6 @@ const (
 	// budgetShare: a slice takes at most half of the time limit, so that a slow
 	// moment does not become a time-out.
 	budgetShare = 2
-	// callSeconds is the time of one warm invocation outside the training loop.
-	callSeconds = 0.003
 )
 
 // Train makes the first resource plan of a training job.
@@ -52,24 +57,40 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 		return job.Resources{}, fmt.Errorf("plan: numerics of %d replicas, local batch %d, rounds of %d steps: %w",
 			n.Replicas, n.LocalBatch, n.RoundSteps, job.ErrSpec)
 	}
-	train, flops, err := trainEstimate(n, m, probe)
+	w, err := newWork(n.Dataset, m, probe, atMost(n.Replicas, spec.Containers), false)
 	if err != nil {
 		return job.Resources{}, err
 	}
-	r, err := evaluation(spec, n.Dataset, m, limits, probe, n.Replicas)
+	if err := w.train(n); err != nil {
+		return job.Resources{}, err
+	}
+	if spec.Strategy == job.BruteForce {
+		return w.bruteForce(spec, limits)
+	}
+	timeout, err := timeoutFor(spec, limits)
 	if err != nil {
 		return job.Resources{}, err
 	}
-	r.Roles[job.RoleTrain] = train
-	r.Roles[job.RoleAverage] = averageEstimate(n, m, probe)
-	if err := fit(&r, spec, limits, n.Replicas); err != nil {
-		return job.Resources{}, err
+	if w.budget = timeout / budgetShare; spec.Strategy == job.Single {
+		w.budget = 0 // the time limit is no platform's
 	}
-	parallel := min(r.Containers, max(limits.Processors, 1), n.Replicas)
-	waves := float64(n.Replicas) / float64(parallel)
-	step := rate(flops.Forward+flops.Backward, probe.FLOPS)
+	if spec.Estimator == job.Thesis {
+		w.byThesis()
+	}
+	r, err := w.resources(spec, limits, timeout)
+	if err != nil {
+		return job.Resources{}, w.explainThesis(err)
+	}
 	r.Explanation = append(r.Explanation, explainNumerics(spec, n)...)
-	r.Seconds += float64(n.Steps)*step*waves + float64(n.Rounds())*callSeconds*(waves+1)
+	if n.Sync == job.SyncStep {
+		r.Explanation = append(r.Explanation, fmt.Sprintf(
+			"sync: %d rounds; in each a replica puts %v and reads %v, whoever averages reads all: %.1f of %.1f s.",
+			n.Rounds(), w.state, w.global, float64(n.Rounds())*r.RoundSeconds, r.Seconds))
+	}
+	if w.terms != "" {
+		r.Explanation = append(r.Explanation, "estimator: "+w.terms+".")
+	}
+	r.AccuracyCost, r.AccuracyNote = AccuracyCost(n)
 	return r, nil
 }
 
@@ -84,48 +105,56 @@ func Infer(spec job.Spec, d job.Dataset, modelSpec []byte, limits job.Limits, pr
 		return job.Resources{}, fmt.Errorf("%w: the model takes %v and knows %d classes, %s has %dx%dx%d and %d",
 			ErrModel, in, m.spec.Classes, d.Name, d.Height, d.Width, d.Channels, d.Classes)
 	}
-	want := cmp.Or(limits.Processors, 1)
-	r, err := evaluation(spec, d, m, limits, probe, want)
+	w, err := newWork(d, m, probe, atMost(max(limits.Processors, 1), spec.Containers), spec.Output != "")
 	if err != nil {
 		return job.Resources{}, err
 	}
-	return r, fit(&r, spec, limits, r.InferPieces)
+	timeout, err := timeoutFor(spec, limits)
+	if err != nil {
+		return job.Resources{}, err
+	}
+	w.budget = timeout / budgetShare
+	return w.resources(spec, limits, timeout)
 }
 
-// evaluation starts a plan with what every job needs: running the model over
-// the test part in pieces of whole shards, and merging the counts.
-func evaluation(spec job.Spec, d job.Dataset, m model, limits job.Limits, probe job.Probe, want int) (job.Resources, error) {
-	if d.Test < 1 || d.ShardRecords < 1 {
-		return job.Resources{}, fmt.Errorf("data set %s has no test records: %w", d.Name, job.ErrSpec)
+// atMost is n, or what the user fixed if that is less.
+func atMost(n, fixed int) int {
+	if fixed > 0 {
+		return min(n, fixed)
 	}
-	batch := min(inferBatch, d.Test)
-	infer, flops, err := inferEstimate(d, m, batch, probe)
+	return n
+}
+
+// timeoutFor is the time limit of invocations. A single worker has all the time
+// that there is.
+func timeoutFor(spec job.Spec, limits job.Limits) (time.Duration, error) {
+	timeout := cmp.Or(spec.Timeout, limits.TimeoutDefault)
+	if spec.Strategy == job.Single && spec.Timeout == 0 {
+		timeout = max(timeout, limits.TimeoutMax)
+	}
+	return timeout, checkTimeout(timeout, limits)
+}
+
+// resources makes the plan of the best candidate.
+func (w *work) resources(spec job.Spec, limits job.Limits, timeout time.Duration) (job.Resources, error) {
+	c, why, err := w.choose(spec, limits)
 	if err != nil {
 		return job.Resources{}, err
 	}
-	if spec.Containers > 0 {
-		want = min(want, spec.Containers)
-	}
-	pieces := max(1, min(want, d.Shards(job.TestPart)))
-	parallel := min(pieces, max(limits.Processors, 1))
-	perRecord := rate(flops.Forward, probe.FLOPS) / float64(batch)
+	r := w.planOf(c, limits)
+	r.Timeout, r.Explanation = timeout, why
+	return r, nil
+}
+
+// planOf is the plan of a candidate, without a time limit.
+func (w *work) planOf(c candidate, limits job.Limits) job.Resources {
+	roles, _ := w.roles(c.shape) // compiled before, when the candidate was made
 	return job.Resources{
-		InferBatch:  batch,
-		InferPieces: pieces,
-		Roles: map[job.Role]job.Estimate{
-			job.RoleInfer:    infer,
-			job.RoleEvaluate: evaluateEstimate(d, probe),
-			job.RoleProbe:    probeEstimate(probe),
-		},
-		Seconds: perRecord*float64(d.Test)/float64(parallel) + 2*callSeconds,
-	}, nil
-}
-
-func rate(flops int64, perSecond float64) float64 {
-	if perSecond <= 0 {
-		return 0
+		Memory: c.memory, Containers: c.containers, Window: c.window, Budget: w.budget, SpanRounds: c.spanRounds(w),
+		Threads: c.threads, Spin: c.spins(limits), MicroBatch: c.micro,
+		InferBatch: w.inferBatch, InferPieces: w.pieces, Roles: roles, Seconds: c.seconds, GBSeconds: c.gbSeconds,
+		StepSeconds: c.step, RoundSeconds: c.round, Waves: c.waves,
 	}
-	return float64(flops) / perSecond
 }
 
 // Check says whether what the user fixed is within the platform's limits, which
@@ -142,11 +171,11 @@ func Check(spec job.Spec, limits job.Limits) error {
 func checkTimeout(timeout time.Duration, limits job.Limits) error {
 	switch {
 	case timeout < limits.TimeoutMin:
-		return &Infeasible{"timeout", int64(timeout), int64(limits.TimeoutMin), fmt.Sprintf(
+		return &Infeasible{limitTimeout, int64(timeout), int64(limits.TimeoutMin), fmt.Sprintf(
 			"a timeout of %v is less than the platform's %v (short by %v); change --timeout",
 			timeout, limits.TimeoutMin, limits.TimeoutMin-timeout)}
 	case limits.TimeoutMax > 0 && timeout > limits.TimeoutMax:
-		return &Infeasible{"timeout", int64(timeout), int64(limits.TimeoutMax), fmt.Sprintf(
+		return &Infeasible{limitTimeout, int64(timeout), int64(limits.TimeoutMax), fmt.Sprintf(
 			"a timeout of %v is more than the platform's %v (short by %v); change --timeout",
 			timeout, limits.TimeoutMax, timeout-limits.TimeoutMax)}
 	}
@@ -178,52 +207,20 @@ func floorMemory(b job.Bytes, limits job.Limits) job.Bytes {
 	return b / step * step
 }
 
-// fit chooses memory, time limit and containers within limits.
-func fit(r *job.Resources, spec job.Spec, limits job.Limits, want int) error {
-	role, need := largest(r.Roles)
-	r.Memory = CeilMemory(max(need, limits.MemoryMin), limits)
-	if spec.Memory > 0 {
-		if err := fixedMemory(spec.Memory, role, need, limits); err != nil {
-			return err
-		}
-		r.Memory = spec.Memory
-	}
-	if limits.MemoryMax > 0 && r.Memory > limits.MemoryMax {
-		return &Infeasible{"memory", int64(r.Memory), int64(limits.MemoryMax), fmt.Sprintf(
-			"%s needs %v of memory, the platform allows %v (short by %v); %s",
-			role, r.Memory, limits.MemoryMax, r.Memory-limits.MemoryMax, lessMemory(role))}
-	}
-	if limits.PoolMemory > 0 && r.Memory > limits.PoolMemory {
-		return poolShort(r.Memory, limits)
-	}
-	r.Timeout = cmp.Or(spec.Timeout, limits.TimeoutDefault)
-	if err := checkTimeout(r.Timeout, limits); err != nil {
-		return err
-	}
-	r.Budget = r.Timeout / budgetShare
-	containers(r, spec, limits, max(want, r.InferPieces))
-
-	binds := fmt.Sprintf("%s is the largest and needs %v", role, need)
+// lessMemory says what the user can do about a role that needs too much, with
+// training steps in pieces of micro records.
+func lessMemory(role job.Role, micro int) string {
 	switch {
-	case spec.Memory > 0:
-		binds += fmt.Sprintf("; --memory fixes %v", r.Memory)
-	case need < limits.MemoryMin:
-		binds += fmt.Sprintf("; the platform's smallest action has %v", limits.MemoryMin)
-	}
-	r.Explanation = append([]string{"memory: " + binds + "."}, r.Explanation...)
-	return nil
-}
-
-// lessMemory says what the user can do about a role that needs too much.
-func lessMemory(role job.Role) string {
-	if role == job.RoleTrain {
+	case role == job.RoleTrain && micro == 1:
+		return "records are computed one by one already, so take a smaller model or a platform with larger actions"
+	case role == job.RoleTrain:
 		return "take a smaller --local-batch or a platform with larger actions"
 	}
 	return "take a smaller model or a platform with larger actions"
 }
 
 func poolShort(memory job.Bytes, limits job.Limits) error {
-	return &Infeasible{"pool memory", int64(memory), int64(limits.PoolMemory), fmt.Sprintf(
+	return &Infeasible{limitPool, int64(memory), int64(limits.PoolMemory), fmt.Sprintf(
 		"a container of %v does not fit into the pool's %v (short by %v); raise --pool-memory",
 		memory, limits.PoolMemory, memory-limits.PoolMemory)}
 }
@@ -232,43 +229,23 @@ func poolShort(memory job.Bytes, limits job.Limits) error {
 func fixedMemory(memory job.Bytes, role job.Role, need job.Bytes, limits job.Limits) error {
 	switch step := memoryStep(limits); {
 	case memory < limits.MemoryMin:
-		return &Infeasible{"memory", int64(limits.MemoryMin), int64(memory), fmt.Sprintf(
+		return &Infeasible{limitMemory, int64(limits.MemoryMin), int64(memory), fmt.Sprintf(
 			"%v of memory is less than the platform's smallest action of %v (short by %v); change --memory",
 			memory, limits.MemoryMin, limits.MemoryMin-memory)}
 	case limits.MemoryMax > 0 && memory > limits.MemoryMax:
-		return &Infeasible{"memory", int64(memory), int64(limits.MemoryMax), fmt.Sprintf(
+		return &Infeasible{limitMemory, int64(memory), int64(limits.MemoryMax), fmt.Sprintf(
 			"%v of memory is more than the platform's largest action of %v (short by %v); change --memory",
 			memory, limits.MemoryMax, memory-limits.MemoryMax)}
 	case limits.PoolMemory > 0 && memory > limits.PoolMemory:
 		return poolShort(memory, limits)
 	case memory%step != 0:
-		return &Infeasible{"memory", int64(memory), int64(step), fmt.Sprintf(
+		return &Infeasible{limitMemory, int64(memory), int64(step), fmt.Sprintf(
 			"%v of memory is not a multiple of the platform's step of %v; change --memory", memory, step)}
 	case memory < need:
-		return &Infeasible{"memory", int64(need), int64(memory), fmt.Sprintf(
+		return &Infeasible{limitMemory, int64(need), int64(memory), fmt.Sprintf(
 			"%s needs %v of memory, --memory gives %v (short by %v); raise it or leave it out", role, need, memory, need-memory)}
 	}
 	return nil
-}
-
-// containers sets how many there are at once, at most want.
-func containers(r *job.Resources, spec job.Spec, limits job.Limits, want int) {
-	r.Containers = max(want, 1)
-	reason := "one for each replica"
-	if _, training := r.Roles[job.RoleTrain]; !training {
-		reason = "one for each piece of the test part"
-	}
-	bound := func(most int, why string) {
-		if most > 0 && most < r.Containers {
-			r.Containers, reason = most, why
-		}
-	}
-	if limits.PoolMemory > 0 {
-		bound(int(limits.PoolMemory/r.Memory), fmt.Sprintf("the pool's %v holds no more", limits.PoolMemory))
-	}
-	bound(limits.Concurrency, "the platform runs no more at once")
-	bound(spec.Containers, "--containers asks for no more")
-	r.Explanation = append(r.Explanation, fmt.Sprintf("containers: %d at once, %s.", r.Containers, reason))
 }
 
 // largest returns the role with the largest estimate, the first by name among

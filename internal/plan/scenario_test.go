@@ -45,7 +45,7 @@ func mnistLike() input {
 			TimeoutMin: 100 * time.Millisecond, TimeoutMax: 5 * time.Minute, TimeoutDefault: time.Minute,
 			PoolMemory: 2 * job.GB, Concurrency: 100, Processors: 2,
 		},
-		probe: job.Probe{KernelSet: "generic", Package: 9 * job.MB, Held: job.MB, FLOPS: 1e10, StoreRate: 1e8},
+		probe: job.Probe{KernelSet: "generic", Package: 9 * job.MB, Held: job.MB, FLOPS: 1e10, StoreRate: 1e8, StoreSeconds: 2e-4},
 	}
 }
 
@@ -67,10 +67,20 @@ func (in *input) set(key, value string) error {
 		return number(&in.spec.Replicas)
 	case "local_batch":
 		return number(&in.spec.LocalBatch)
+	case "sync":
+		in.spec.Sync = job.Sync(value)
 	case "rounds":
 		return number(&in.spec.Rounds)
+	case "strategy":
+		in.spec.Strategy = job.Strategy(value)
+	case "estimator":
+		in.spec.Estimator = job.Estimator(value)
+	case "minimize":
+		in.spec.Minimize = job.Objective(value)
 	case "containers":
 		return number(&in.spec.Containers)
+	case "threads":
+		return number(&in.spec.Threads)
 	case "memory":
 		return size(&in.spec.Memory)
 	case "timeout":
@@ -146,7 +156,7 @@ func (in input) plan() (out outcome) {
 		if what == "oom" {
 			out.resources, out.err = plan.AfterOutOfMemory(out.resources, spec, in.limits, job.Role(role))
 		} else {
-			out.resources, out.err = plan.AfterTimeout(out.resources, job.Role(role))
+			out.resources, out.err = plan.AfterTimeout(out.resources, spec, in.limits, job.Role(role))
 		}
 	}
 	return out
@@ -170,14 +180,21 @@ func (out outcome) String() string {
 	}
 	r := out.resources
 	say("resources: revision %d, %d containers of %v, timeout %v, slices of %v", r.Revision, r.Containers, r.Memory, r.Timeout, r.Budget)
+	say("steps: %d threads, spinning %v, at most %d records at once", r.Threads, r.Spin, r.MicroBatch)
 	say("inference: %d pieces, batch %d", r.InferPieces, r.InferBatch)
 	for _, role := range slices.Sorted(maps.Keys(r.Roles)) {
 		e := r.Roles[role]
 		say("%s: %v = fit %v + pkg %v + dta %v + mod %v + saf %v", role, e.Total(), e.Fit, e.Package, e.Data, e.Model, e.Safety)
 	}
-	say("seconds: %.2f", r.Seconds)
+	if r.Window > 0 {
+		say("window: %d records", r.Window)
+	}
+	say("seconds: %.2f, GB-seconds: %.2f", r.Seconds, r.GBSeconds)
 	for _, line := range r.Explanation {
 		say("because: %s", line)
+	}
+	if r.AccuracyNote != "" {
+		say("accuracy: -%.4f, %s", r.AccuracyCost, r.AccuracyNote)
 	}
 	return b.String()
 }

@@ -3,12 +3,10 @@
 package report
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 
@@ -26,44 +24,6 @@ func JSON(w io.Writer, v any) error {
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
 		return fmt.Errorf("write JSON: %w", err)
-	}
-	return nil
-}
-
-// table collects rows and writes them with aligned columns.
-type table struct {
-	w    io.Writer
-	tab  *tabwriter.Writer
-	text bytes.Buffer
-}
-
-func newTable(w io.Writer) *table {
-	t := &table{w: w}
-	t.tab = tabwriter.NewWriter(&t.text, 0, 0, 2, ' ', 0)
-	return t
-}
-
-// newPart is a table below another one.
-func newPart(w io.Writer) *table {
-	t := newTable(w)
-	t.text.WriteByte('\n')
-	return t
-}
-
-func (t *table) row(cells ...any) {
-	text := make([]string, len(cells))
-	for i, c := range cells {
-		text[i] = oneLine(fmt.Sprint(c))
-	}
-	_, _ = fmt.Fprintln(t.tab, strings.Join(text, "\t")) // to memory
-}
-
-func (t *table) flush() error {
-	_ = t.tab.Flush() // to memory
-	for line := range bytes.Lines(t.text.Bytes()) {
-		if _, err := t.w.Write(append(bytes.TrimRight(line, " \n"), '\n')); err != nil {
-			return fmt.Errorf("write report: %w", err)
-		}
 	}
 	return nil
 }
@@ -108,7 +68,17 @@ func Job(w io.Writer, r job.Record) error {
 	if r.Model.Parameters > 0 {
 		t.row("model", fmt.Sprintf("%s, %s parameters  %s", r.Model.Name, thousands(r.Model.Parameters), Digest(r.Model.Digest)))
 	}
-	if r.Replicas > 0 {
+	if r.Strategy != "" && r.Strategy != job.Distributed {
+		t.row("strategy", r.Strategy)
+	}
+	if r.AccuracyNote != "" {
+		t.row("expected", r.AccuracyNote)
+	}
+	switch {
+	case r.Sync == job.SyncStep:
+		t.row("training", fmt.Sprintf("%s, %s that divide batches of %d, gradients averaged in %s, seed %d",
+			count(r.Epochs, "epoch"), count(r.Replicas, "replica"), r.Batch, count(r.Rounds, "step"), r.Seed))
+	case r.Replicas > 0:
 		t.row("training", fmt.Sprintf("%s, %s of local batch %d (batch %d), %s, seed %d",
 			count(r.Epochs, "epoch"), count(r.Replicas, "replica"), r.LocalBatch, r.Batch, count(r.Rounds, "round"), r.Seed))
 	}
@@ -120,7 +90,11 @@ func Job(w io.Writer, r job.Record) error {
 		t.row("memory", fmt.Sprintf("%v of limits (%s), %v measured; store %v, controller %v",
 			m.MemoryLimit, r.Enforcement, m.MemoryPeak, m.StorePeak, m.ControllerPeak))
 		t.row("time", fmt.Sprintf("%.2f s, of it %.3f s starting containers", m.DurationSeconds, m.InitSeconds))
-		t.row("cost", fmt.Sprintf("%.3f GB-seconds", m.GBSeconds))
+		cost := fmt.Sprintf("%.3f GB-seconds", m.GBSeconds)
+		if m.Cost != nil {
+			cost += fmt.Sprintf(", %.4g in money", *m.Cost)
+		}
+		t.row("cost", cost)
 	}
 	if err := t.flush(); err != nil {
 		return err
@@ -132,7 +106,9 @@ func Job(w io.Writer, r job.Record) error {
 var roleOrder = []job.Role{job.RoleProbe, job.RoleTrain, job.RoleAverage, job.RoleInfer, job.RoleEvaluate}
 
 // harmless are the outcomes of invocations that nothing went wrong with.
-var harmless = map[string]bool{"success": true, "running": true, string(job.NeedTime): true, "cancelled": true}
+var harmless = map[string]bool{
+	"success": true, "running": true, string(job.NeedTime): true, string(job.NeedPeer): true, "cancelled": true,
+}
 
 // actions sums invocations up by role.
 func actions(w io.Writer, all []job.RecordAction) error {
@@ -181,19 +157,39 @@ func Plan(w io.Writer, n *job.Numerics, r job.Resources) error {
 			n.Dataset.Name, thousands(n.Dataset.Train), thousands(n.Dataset.Test),
 			n.Dataset.Height, n.Dataset.Width, n.Dataset.Channels, count(n.Dataset.Classes, "class")))
 		t.row("replicas", fmt.Sprintf("%d, local batch %d (batch %d)", n.Replicas, n.LocalBatch, n.Batch))
-		t.row("steps", fmt.Sprintf("%d of each replica (%s of %d), averaged every %d: %s",
-			n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, n.RoundSteps, count(n.Rounds(), "round")))
-		t.row("local", fmt.Sprintf("%s, learning rate %g, moments averaged with the weights", optimizerName(n.Local.Kind), n.Local.LearningRate))
-		outer := fmt.Sprintf("Nesterov on the averaged change, rate %g, momentum %g", n.Outer.LearningRate, n.Outer.Momentum)
-		if n.Outer.Momentum == 0 {
-			outer = "none: weights are averaged as they are"
+		if n.Sync == job.SyncStep {
+			t.row("steps", fmt.Sprintf("%d (%s of %d), gradients averaged in each: %s",
+				n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, count(n.Rounds(), "round")))
+			t.row("optimizer", fmt.Sprintf("%s, learning rate %g, on the averaged gradients", optimizerName(n.Local.Kind), n.Local.LearningRate))
+		} else {
+			t.row("steps", fmt.Sprintf("%d of each replica (%s of %d), averaged every %d: %s",
+				n.Steps, count(n.Epochs, "epoch"), n.StepsPerEpoch, n.RoundSteps, count(n.Rounds(), "round")))
+			t.row("local", fmt.Sprintf("%s, learning rate %g, moments averaged with the weights", optimizerName(n.Local.Kind), n.Local.LearningRate))
+			outer := fmt.Sprintf("Nesterov on the averaged change, rate %g, momentum %g", n.Outer.LearningRate, n.Outer.Momentum)
+			if n.Outer.Momentum == 0 {
+				outer = "none: weights are averaged as they are"
+			}
+			t.row("outer", outer)
 		}
-		t.row("outer", outer)
 		t.row("kernels", n.KernelSet)
 	}
-	t.row("containers", fmt.Sprintf("%d of %v, %v an invocation", r.Containers, r.Memory, r.Timeout))
-	t.row("slices", fmt.Sprintf("at most %v, then the state is handed over", r.Budget))
+	threads := ""
+	if r.Threads > 1 {
+		threads = fmt.Sprintf(" with %d threads", r.Threads)
+	}
+	t.row("containers", fmt.Sprintf("%d of %v%s, %v an invocation", r.Containers, r.Memory, threads, r.Timeout))
+	if r.Budget > 0 {
+		t.row("slices", fmt.Sprintf("at most %v, then the state is handed over", r.Budget))
+	} else {
+		t.row("slices", "none: training is one invocation")
+	}
 	t.row("time", fmt.Sprintf("about %.1f s", r.Seconds))
+	if r.GBSeconds > 0 {
+		t.row("cost", fmt.Sprintf("about %.2f GB-seconds", r.GBSeconds))
+	}
+	if r.AccuracyNote != "" {
+		t.row("accuracy", r.AccuracyNote)
+	}
 	for _, line := range r.Explanation {
 		t.row("why", line)
 	}
@@ -317,37 +313,6 @@ func Checks(w io.Writer, rows []CheckRow) error {
 			verdict = "WRONG"
 		}
 		t.row(r.What, r.Want, r.Got, verdict, r.Detail)
-	}
-	return t.flush()
-}
-
-// Confusion writes which classes were taken for which.
-func Confusion(w io.Writer, counts [][]int, names []string) error {
-	name := func(i int) string {
-		if i < len(names) {
-			return names[i]
-		}
-		return fmt.Sprint(i)
-	}
-	if len(counts) == 0 {
-		return nil
-	}
-	t := newPart(w)
-	head := []any{"is \\ seen as"}
-	for i := range counts {
-		head = append(head, name(i))
-	}
-	t.row(head...)
-	for i, row := range counts {
-		cells := []any{name(i)}
-		for _, n := range row {
-			if n == 0 {
-				cells = append(cells, ".")
-				continue
-			}
-			cells = append(cells, n)
-		}
-		t.row(cells...)
 	}
 	return t.flush()
 }

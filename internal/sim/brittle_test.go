@@ -103,6 +103,14 @@ func (b *brittle) Flush(ctx context.Context, keys ...string) error {
 	return b.Store.Flush(ctx, keys...)
 }
 
+func (b *brittle) SetStatus(ctx context.Context, key string, value []byte) error {
+	before, after := b.begin("status")
+	if before != nil {
+		return before
+	}
+	return errors.Join(b.Store.SetStatus(ctx, key, value), after)
+}
+
 func (b *brittle) Append(ctx context.Context, log string, head store.Head, payload []byte) (store.Head, error) {
 	before, after := b.begin("append")
 	if before != nil {

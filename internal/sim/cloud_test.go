@@ -31,7 +31,7 @@ const (
 	late                   // counted as lost at once, runs and stores much later
 	twice                  // runs two times
 	slow                   // takes long
-	handOver               // stops after one step
+	handOver               // stops after one step, or soon
 	storeBefore            // one of the worker's store operations fails
 	garbage                // the answer is no task result
 	nonsense               // the answer is a result that the task cannot have
@@ -42,9 +42,14 @@ const (
 	faultKinds
 )
 
-// chooser says what goes wrong with the nth call (from 0) that has these very
-// parameters, in a container of the given size.
+// chooser says what goes wrong with the nth call (from 0) for the same work, in a
+// container of the given size.
 type chooser func(t job.Task, nth int, memory job.Bytes) fault
+
+// workOf is a task without what the resource plan says of it.
+func workOf(t job.Task) job.Task {
+	return job.Task{Role: t.Role, Job: t.Job, Replica: t.Replica, From: t.From, Piece: t.Piece}
+}
 
 func noFaults(job.Task, int, job.Bytes) fault { return none }
 
@@ -53,10 +58,19 @@ type cloud struct {
 	store  *mem.Store
 	limits job.Limits
 	choose chooser
+	// delay is how long every read of a worker takes; single lets the platform
+	// run one call at a time, whatever its limits say.
+	delay  time.Duration
+	single chan struct{}
+	// exhaust says whether a task runs out of memory at its nth operation on the
+	// store.
+	exhaust func(t job.Task, memory job.Bytes, nth int) bool
+	// observe is called before every operation of a worker on the store.
+	observe func(op string)
 
 	mu       sync.Mutex
 	packages map[string]map[string]platform.Action
-	calls    map[string]int // by parameters
+	calls    map[job.Task]int // by work
 	running  map[platform.Activation]*activation
 	number   int
 	removed  []string
@@ -73,6 +87,8 @@ type activation struct {
 	// fence keeps a task that was ended from changing the store any more.
 	ctx   context.Context
 	fence context.CancelFunc
+	// full says that memory is used up; nil if it never is.
+	full func() bool
 }
 
 var _ platform.Platform = (*cloud)(nil)
@@ -86,7 +102,7 @@ func newCloud(s *mem.Store, choose chooser) *cloud {
 			PoolMemory: 2 * job.GB, Concurrency: 100, PayloadMax: job.MB, Processors: 2, LocalFiles: true, Enforcement: "none",
 		},
 		packages: map[string]map[string]platform.Action{},
-		calls:    map[string]int{},
+		calls:    map[job.Task]int{},
 		running:  map[platform.Activation]*activation{},
 	}
 }
@@ -133,8 +149,8 @@ func (c *cloud) Invoke(ctx context.Context, call platform.Call) (platform.Activa
 	if err := json.Unmarshal(call.Params, &task); err != nil {
 		return "", fmt.Errorf("invoke: %w: %w", err, platform.ErrRefused)
 	}
-	nth := c.calls[string(call.Params)]
-	c.calls[string(call.Params)]++
+	nth := c.calls[workOf(task)]
+	c.calls[workOf(task)]++
 	f := c.choose(task, nth, action.Memory)
 	switch f {
 	case throttled:
@@ -147,6 +163,10 @@ func (c *cloud) Invoke(ctx context.Context, call platform.Call) (platform.Activa
 	// The task lives as long as its activation, not as the call.
 	taskCtx, fence := context.WithCancel(context.WithoutCancel(ctx))
 	a := &activation{pkg: call.Package, done: make(chan struct{}), fault: f, ctx: taskCtx, fence: fence}
+	if c.exhaust != nil {
+		nth := 0
+		a.full = func() bool { nth++; return c.exhaust(task, action.Memory, nth) }
+	}
 	c.running[id] = a
 	c.tasks.Go(func() { c.run(a, string(id), task, action) })
 	if f == unavailableAfter {
@@ -158,14 +178,24 @@ func (c *cloud) Invoke(ctx context.Context, call platform.Call) (platform.Activa
 // run carries out one activation. Durations are virtual.
 func (c *cloud) run(a *activation, id string, task job.Task, action platform.Action) {
 	defer a.fence()
+	if c.single != nil {
+		select {
+		case c.single <- struct{}{}:
+			defer func() { <-c.single }()
+		case <-a.ctx.Done():
+			return
+		}
+	}
 	usage := platform.Usage{
 		Container: "c" + id, Cold: true, Limit: action.Memory, Peak: 10 * job.MB, Init: 20 * time.Millisecond, Duration: 80 * time.Millisecond,
 	}
 	bad := func(kind platform.Kind) {
 		c.end(a, platform.Outcome{Kind: kind, Message: "simulated " + string(kind), Usage: usage})
 	}
-	pause(a.ctx, 100*time.Millisecond)
-	failAt := 0
+	// Replicas are not quite as quick as each other, which keeps the order of
+	// things the same from run to run.
+	pause(a.ctx, 100*time.Millisecond+time.Duration(task.Replica)*time.Millisecond)
+	failAt, delay := 0, c.delay
 	switch a.fault {
 	case lostBefore:
 		bad(platform.Lost)
@@ -183,15 +213,21 @@ func (c *cloud) run(a *activation, id string, task job.Task, action platform.Act
 		bad(platform.TimedOut)
 		return
 	case twice:
-		c.work(a.ctx, task, 0)
+		c.work(a, task, 0, delay)
 	case storeBefore:
 		failAt = 2
+		if task.Meet {
+			failAt += len(id) * (task.From + task.Replica) % 17
+		}
 	case handOver:
-		if task.Role == job.RoleTrain && task.To > task.From+1 {
+		switch {
+		case task.Meet:
+			task.Budget, delay = time.Second, max(delay, 600*time.Millisecond)
+		case task.Role == job.RoleTrain && task.To > task.From+1:
 			task.To = task.From + 1
 		}
 	}
-	answer := c.work(a.ctx, task, failAt)
+	answer := c.work(a, task, failAt, delay)
 	switch a.fault {
 	case lostAfter:
 		bad(platform.Lost)
@@ -227,21 +263,40 @@ func (c *cloud) end(a *activation, out platform.Outcome) {
 	}
 }
 
-// work has a real worker do the task. A probe alone is answered here, since it
+// work has a real worker do the task, on a store one operation of which fails
+// and whose reads take some time. A probe alone is answered here, since it
 // measures time, which stands still while anything computes.
-func (c *cloud) work(ctx context.Context, task job.Task, failAt int) []byte {
+func (c *cloud) work(a *activation, task job.Task, failAt int, delay time.Duration) []byte {
+	ctx := a.ctx
 	if task.Role == job.RoleProbe {
 		return mustJSON(job.TaskResult{Probe: &job.Probe{
 			Version: "sim", KernelSet: kernelSet, Package: 9 * job.MB, Held: job.MB, FLOPS: 1e9, StoreRate: 1e8,
 		}})
 	}
-	view := &recorder{Store: &brittle{Store: c.store.Share(), failAt: failAt, gate: func(string) error { return ctx.Err() }}}
-	task.Budget = 0 // in virtual time no step takes any
-	key := string(mustJSON(task))
-	if answer, ok := replay(ctx, view, key); ok && failAt == 0 {
-		return answer
+	view := &recorder{Store: &brittle{Store: c.store.Share(), failAt: failAt, gate: func(op string) error {
+		if c.observe != nil {
+			c.observe(op)
+		}
+		if a.full != nil && a.full() {
+			a.fence() // a killed container does nothing more
+			c.end(a, platform.Outcome{Kind: platform.OutOfMemory, Message: "simulated"})
+		}
+		if op == "get" && delay > 0 {
+			pause(ctx, delay)
+		}
+		return ctx.Err()
+	}}}
+	if !task.Meet {
+		task.Budget = 0 // in virtual time no step takes any
 	}
-	view.reads, view.writes = map[string][]byte{}, map[string][]byte{}
+	key := string(mustJSON(task))
+	// What replicas that meet do depends on each other.
+	if !task.Meet {
+		if answer, ok := replay(ctx, view, key); ok && failAt == 0 {
+			return answer
+		}
+		view.reads, view.writes = map[string][]byte{}, map[string][]byte{}
+	}
 	w := worker.New(worker.Config{Open: func(context.Context, string) (store.Store, error) { return view, nil }})
 	post := func(path string, body []byte) []byte {
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, path, bytes.NewReader(body))
@@ -254,7 +309,7 @@ func (c *cloud) work(ctx context.Context, task job.Task, failAt int) []byte {
 	}
 	post("/init", []byte(`{"value":{"env":{"`+worker.StoreEnv+`":"mem://"}}}`))
 	answer := post("/run", mustJSON(map[string]job.Task{"value": task}))
-	if result, err := job.DecodeAnswer(answer); err == nil && result.Error == "" {
+	if result, err := job.DecodeAnswer(answer); err == nil && result.Error == "" && view.reads != nil && !view.partial {
 		done.Store(key, &work{view.reads, view.writes, answer})
 	}
 	return answer

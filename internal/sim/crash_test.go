@@ -14,9 +14,10 @@ import (
 	"disdel/internal/store"
 )
 
-// crashRecipe has all that a job can have: hand-overs (see handOvers), several
-// replicas and rounds.
-var crashRecipe = recipes[0]
+// crashRecipes have all that a job can have: hand-overs (see handOvers), several
+// replicas and rounds. In the first replicas meet, in the second they do not, and
+// in the third they exchange gradients.
+var crashRecipes = []recipe{recipes[0], oneByOne, stepwise}
 
 // handOvers makes the first try of every slice of replica 0 stop early.
 func handOvers(t job.Task, nth int, _ job.Bytes) fault {
@@ -30,16 +31,18 @@ func handOvers(t job.Task, nth int, _ job.Bytes) fault {
 // and after every call of the platform. A new one, with or without the platform
 // of the old one still running its calls, gets the same model.
 func TestCrashPoints(t *testing.T) {
-	digest := golden(t, crashRecipe)
-	for _, where := range []string{"append", "platform"} {
-		for _, lose := range []bool{true, false} {
-			for at, more := 1, true; more; at++ {
-				bubble(t, func(t *testing.T) { more = crash(t, where, lose, at, digest) })
-				if !more && at < 15 {
-					t.Errorf("only %d points of %s to die at", at-1, where)
-				}
-				if t.Failed() {
-					t.Fatalf("killed at %s %d, its calls lost: %v", where, at, lose)
+	for _, r := range crashRecipes {
+		digest := golden(t, r)
+		for _, where := range []string{"append", "platform"} {
+			for _, lose := range []bool{true, false} {
+				for at, more := 1, true; more; at++ {
+					bubble(t, func(t *testing.T) { more = crash(t, r, where, lose, at, digest) })
+					if !more && at < 12 {
+						t.Errorf("only %d points of %s to die at", at-1, where)
+					}
+					if t.Failed() {
+						t.Fatalf("%+v, killed at %s %d, its calls lost: %v", r, where, at, lose)
+					}
 				}
 			}
 		}
@@ -47,7 +50,7 @@ func TestCrashPoints(t *testing.T) {
 }
 
 // crash returns false if the job ended before the point came.
-func crash(t *testing.T, where string, lose bool, at int, digest string) (reached bool) {
+func crash(t *testing.T, r recipe, where string, lose bool, at int, digest string) (reached bool) {
 	w := newWorld(t, handOvers)
 	life := newLife()
 	appends := 0
@@ -67,7 +70,7 @@ func crash(t *testing.T, where string, lose bool, at int, digest string) (reache
 		calls.killAt = at
 	}
 	cfg.Platform = calls
-	record, err := control.Run(t.Context(), cfg, crashRecipe.created())
+	record, err := control.Run(t.Context(), cfg, r.created())
 	if life.alive() == nil {
 		if err != nil {
 			t.Errorf("run to the end: %v", err)
@@ -90,7 +93,12 @@ func crash(t *testing.T, where string, lose bool, at int, digest string) (reache
 // controller's store until a run meets no fault. Every run ends, and what it
 // leaves can be resumed.
 func TestFaultSweep(t *testing.T) {
-	digest := golden(t, crashRecipe)
+	for _, r := range crashRecipes {
+		faultSweep(t, r, golden(t, r))
+	}
+}
+
+func faultSweep(t *testing.T, r recipe, digest string) {
 	for _, kind := range []struct {
 		err   error
 		after bool
@@ -108,7 +116,7 @@ func TestFaultSweep(t *testing.T) {
 				cfg := w.config()
 				faulty := &brittle{Store: w.store.Share(), failAt: at, failWith: kind.err, after: kind.after}
 				cfg.Store = faulty
-				record, err := control.Run(t.Context(), cfg, crashRecipe.created())
+				record, err := control.Run(t.Context(), cfg, r.created())
 				if more = faulty.failed(); !more && err != nil {
 					t.Errorf("without a fault: %v", err)
 				}
@@ -136,7 +144,7 @@ func TestFaultSweep(t *testing.T) {
 // TestCancel interrupts the job at every event and between them: it ends as
 // cancelled and leaves nothing behind, unless it had ended before.
 func TestCancel(t *testing.T) {
-	digest := golden(t, crashRecipe)
+	digest := golden(t, crashRecipes[1])
 	for at, more := 1, true; more; at++ {
 		bubble(t, func(t *testing.T) {
 			w := newWorld(t, handOvers)
@@ -149,7 +157,7 @@ func TestCancel(t *testing.T) {
 					cancel()
 				}
 			}
-			record, err := control.Run(ctx, cfg, crashRecipe.created())
+			record, err := control.Run(ctx, cfg, crashRecipes[1].created())
 			more = ctx.Err() != nil
 			switch {
 			case err != nil:
@@ -177,7 +185,7 @@ func TestCancel(t *testing.T) {
 // TestResumeTidiesUp: an ended job whose objects could not be deleted is tidied
 // up by Resume, which still says that it has ended.
 func TestResumeTidiesUp(t *testing.T) {
-	digest := golden(t, crashRecipe)
+	digest := golden(t, crashRecipes[1])
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, noFaults)
 		refuse := fmt.Errorf("no deletes: %w", store.ErrUnavailable)
@@ -188,7 +196,7 @@ func TestResumeTidiesUp(t *testing.T) {
 			}
 			return nil
 		}}
-		record, err := control.Run(t.Context(), cfg, crashRecipe.created())
+		record, err := control.Run(t.Context(), cfg, crashRecipes[1].created())
 		if !errors.Is(err, refuse) || record.Status != job.Succeeded {
 			t.Fatalf("run: %s, %v; want a job that succeeded and the error of the store", record.Status, err)
 		}

@@ -17,7 +17,7 @@ import (
 // TestOutOfMemory: containers that are too small are replaced by larger ones,
 // and the model is the same.
 func TestOutOfMemory(t *testing.T) {
-	r := recipes[0]
+	r := oneByOne
 	digest := golden(t, r)
 	for _, role := range []job.Role{job.RoleProbe, job.RoleTrain, job.RoleAverage, job.RoleInfer, job.RoleEvaluate} {
 		bubble(t, func(t *testing.T) {
@@ -70,13 +70,13 @@ func TestEnds(t *testing.T) {
 		role    job.Role
 	}{
 		"memory fixed": {
-			choose: always(job.RoleTrain, outOfMemory), role: job.RoleTrain, atMost: 2,
+			choose: always(job.RoleTrain, outOfMemory), role: job.RoleTrain, atMost: 6, // in pieces of 4, 2 and 1 records
 			change: func(c *control.Created) { c.Spec.Memory = 200 * job.MB },
 			want:   []string{"train", "200 MB", "--memory", "raise it or leave it out"},
 		},
 		"memory never enough": {
-			choose: always(job.RoleTrain, outOfMemory), role: job.RoleTrain, atMost: 12,
-			want: []string{"train", "512 MB", "--local-batch"},
+			choose: always(job.RoleTrain, outOfMemory), role: job.RoleTrain, atMost: 14,
+			want: []string{"train", "512 MB", "one by one", "smaller model"},
 		},
 		"worker too large": {
 			choose: always(job.RoleProbe, outOfMemory), role: job.RoleProbe, atMost: 2,
@@ -92,7 +92,8 @@ func TestEnds(t *testing.T) {
 		},
 		"no time to average": {
 			choose: always(job.RoleAverage, timedOut), role: job.RoleAverage, atMost: 1,
-			want: []string{"average", "--timeout"},
+			change: func(c *control.Created) { c.Spec.Containers = 1 },
+			want:   []string{"average", "--timeout"},
 		},
 		"always lost": {
 			choose: always(job.RoleInfer, lostBefore), role: job.RoleInfer, atMost: 8,
@@ -204,7 +205,7 @@ func TestTimeouts(t *testing.T) {
 // TestRestartsAreNoFailures: a job whose controller dies during every attempt
 // goes on all the same.
 func TestRestartsAreNoFailures(t *testing.T) {
-	r := recipes[0]
+	r := oneByOne
 	digest := golden(t, r)
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, noFaults)
@@ -215,7 +216,7 @@ func TestRestartsAreNoFailures(t *testing.T) {
 				Store:    &brittle{Store: w.store.Share(), gate: func(string) error { return life.alive() }},
 			}
 			cfg.Observe = func(s control.State) {
-				if s.Round == 1 && s.Running == 2 { // in the second round
+				if s.Round == 1 && s.Running == 1 { // in the second round
 					life.kill()
 				}
 			}

@@ -72,10 +72,18 @@ func holds(ctx context.Context, s store.Store, key string, want []byte) bool {
 type recorder struct {
 	store.Store
 	reads, writes map[string][]byte
+	// partial says that the task also went by what is not there.
+	partial bool
+}
+
+func (r *recorder) List(ctx context.Context, prefix string) ([]string, error) {
+	r.partial = true
+	return r.Store.List(ctx, prefix)
 }
 
 func (r *recorder) Get(ctx context.Context, key string) (io.ReadCloser, error) {
 	object, err := r.Store.Get(ctx, key)
+	r.partial = r.partial || err != nil
 	if err == nil && r.reads != nil {
 		var all []byte
 		if all, err = io.ReadAll(object); err == nil {

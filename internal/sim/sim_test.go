@@ -159,7 +159,7 @@ func TestTwoControllers(t *testing.T) {
 // TestSameIDTwice starts a job under the id of one that runs: the second is
 // refused and leaves the first alone.
 func TestSameIDTwice(t *testing.T) {
-	r := recipes[0]
+	r := oneByOne
 	digest := golden(t, r)
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, noFaults)

@@ -31,13 +31,15 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-var kernelSet = kernel.Generic().Name
+var kernelSet = kernel.Best().Name
 
 const jobID = job.ID("sim")
 
 // recipe is what differs between the jobs that are simulated.
 type recipe struct {
 	replicas, rounds, epochs, containers int
+	strategy                             job.Strategy
+	sync                                 job.Sync
 }
 
 // recipes are small: what matters is the order of things, not the arithmetic.
@@ -47,7 +49,19 @@ var recipes = []recipe{
 	{replicas: 1, rounds: 1, epochs: 1},
 	{replicas: 4, rounds: 1, epochs: 2, containers: 1},
 	{replicas: 2, rounds: 6, epochs: 2},
+	oneByOne,
+	{replicas: 3, rounds: 4, epochs: 2},
+	{strategy: job.Single, epochs: 2},
+	{strategy: job.BruteForce, epochs: 2},
+	stepwise,
 }
+
+// stepwise averages gradients: every step is a round.
+var stepwise = recipe{replicas: 3, epochs: 2, sync: job.SyncStep}
+
+// oneByOne is the first recipe without room for two replicas at once: its
+// replicas do not meet, and get the same model.
+var oneByOne = recipe{replicas: 2, rounds: 3, epochs: 2, containers: 1}
 
 func dataset() job.Dataset {
 	return job.Dataset{
@@ -59,7 +73,13 @@ func dataset() job.Dataset {
 func (r recipe) created() control.Created {
 	spec := job.Spec{
 		Kind: job.Train, Dataset: "tiny", Model: "cnn", Epochs: r.epochs, LocalBatch: 4,
-		Replicas: r.replicas, Rounds: r.rounds, Containers: r.containers, Seed: 7,
+		Replicas: r.replicas, Rounds: r.rounds, Containers: r.containers, Seed: 7, Strategy: r.strategy,
+	}
+	if spec.Sequential() {
+		spec.Batch, spec.LocalBatch = spec.LocalBatch, 0
+	}
+	if r.sync == job.SyncStep {
+		spec.Sync, spec.LocalBatch, spec.Batch = r.sync, 0, 8
 	}
 	return control.Created{Job: jobID, Spec: spec.WithDefaults(), Dataset: dataset()}
 }
@@ -169,6 +189,12 @@ func (w *world) checkEnded(record job.Record, status job.Status, digest string) 
 	if left, err := w.store.List(context.Background(), job.Keys{Job: jobID}.Scratch()); err != nil || len(left) > 0 {
 		w.t.Errorf("left behind in the store: %v, %v", left, err)
 	}
+	for replica := range record.Replicas {
+		key := job.Keys{Job: jobID}.Progress(replica)
+		if _, err := w.store.Status(context.Background(), key); !errors.Is(err, store.ErrNotFound) {
+			w.t.Errorf("left behind in the store: status %s, %v", key, err)
+		}
+	}
 	if n := w.cloud.packageCount(); n > 0 {
 		w.t.Errorf("%d packages left behind on the platform", n)
 	}
@@ -245,7 +271,11 @@ func checkHistory(t *testing.T, history []control.Event) {
 				problem("%d at once, planned are %d", running, resources.Containers)
 			}
 			if n := numerics; n != nil && e.Invoked.Task.Role == job.RoleTrain {
-				if from := e.Invoked.Task.From; from < averaged || e.Invoked.Task.To != n.RoundEnd(averaged/n.RoundSteps) {
+				to := n.RoundEnd(averaged / n.RoundSteps)
+				if e.Invoked.Task.Meet {
+					to = n.Steps
+				}
+				if from := e.Invoked.Task.From; from < min(averaged, n.Steps-1) || e.Invoked.Task.To != to || e.Invoked.Task.Meet != (resources.SpanRounds > 1) {
 					problem("trains from %d to %d after the average at %d", from, e.Invoked.Task.To, averaged)
 				}
 			}
@@ -261,6 +291,9 @@ func checkHistory(t *testing.T, history []control.Event) {
 					problem("averages from %d after the average at %d", a.task.From, averaged)
 				}
 				averaged = a.task.To
+			}
+			if e.Ended.Kind == platform.Success && e.Ended.Result.Round > 0 {
+				averaged = max(averaged, numerics.RoundEnd(e.Ended.Result.Round-1))
 			}
 		case e.Finished != nil:
 			if i != len(history)-1 {

@@ -13,6 +13,7 @@ import (
 	"disdel/internal/job"
 	"disdel/internal/nn"
 	"disdel/internal/nn/safetensors"
+	"disdel/internal/store"
 )
 
 // average merges the states of all replicas at the end of a round. Weights and
@@ -33,18 +34,36 @@ func (w *Worker) average(ctx context.Context, task job.Task) (result job.TaskRes
 		return result, fmt.Errorf("%w: steps %d to %d are no round of the plan, which has %d steps in rounds of %d",
 			errTask, task.From, task.To, n.Steps, n.RoundSteps)
 	}
-	arena, err := nn.NewArena(averageBytes(t.optimizer, t.count))
+	arena, err := nn.NewArena(t.averageBytes())
 	if err != nil {
 		return result, err
 	}
 	defer func() { err = errors.Join(err, arena.Close()) }()
-	buf := newAverageBuffers(arena.Bytes(), t)
-
-	if err := w.sumReplicas(ctx, t, task.To, buf); err != nil {
-		return result, err
+	result.Step, result.Round = task.To, task.From/n.RoundSteps+1
+	result.Digest, err = w.averageRound(ctx, t, task.From, task.To, arena.Bytes())
+	if errors.Is(err, store.ErrNotFound) {
+		// Replicas that met may have averaged, gone on and swept what the round is
+		// made of, before they could answer.
+		if at, listErr := w.newestGlobal(ctx, t, task.To); listErr == nil && at >= 0 {
+			result.Round, err = at/n.RoundSteps, nil
+		}
 	}
-	if err := w.previous(ctx, t, task.From, buf); err != nil {
-		return result, err
+	return result, err
+}
+
+// averageRound averages the round of the steps from to to and stores the result.
+// digest is the model's after the last round. It works in memory, which has
+// averageBytes at least.
+func (w *Worker) averageRound(ctx context.Context, t *training, from, to int, memory []byte) (digest string, err error) {
+	if t.stepwise() {
+		return w.takeStep(ctx, t, from, to, memory)
+	}
+	n, buf := t.plan, newAverageBuffers(memory, t)
+	if err := w.sumReplicas(ctx, t, to, buf); err != nil {
+		return "", err
+	}
+	if err := w.previous(ctx, t, from, buf); err != nil {
+		return "", err
 	}
 	outerStep(n.Outer, buf.weights[:t.learned], buf.outer, buf.sums[0])
 	// The model's own state takes no step: it is statistics, not a place on a
@@ -52,25 +71,27 @@ func (w *Worker) average(ctx context.Context, task job.Task) (result job.TaskRes
 	for i := t.learned; i < t.count; i++ {
 		buf.weights[i] = float32(buf.sums[0][i])
 	}
-	result.Step = task.To
-
-	if task.To < n.Steps {
-		groups := t.groups()
-		all := groups[0].tensors(buf.weights)
-		for g, sums := range buf.sums[1:] {
-			all = append(all, groups[g+1].tensors(narrow(sums))...)
-		}
-		all = append(all, t.outer().tensors(buf.outer)...)
-		return result, w.putTensors(ctx, t.keys.Global(task.To), t.stateMeta(task.To), all)
+	if to == n.Steps {
+		return w.putModel(ctx, t, buf.weights)
 	}
-	result.Digest, err = w.putModel(ctx, t, buf.weights)
-	return result, err
+	groups := t.groups()
+	all := groups[0].tensors(buf.weights)
+	for g, sums := range buf.sums[1:] {
+		all = append(all, groups[g+1].tensors(narrow(sums))...)
+	}
+	all = append(all, t.globalGroups()[len(groups)].tensors(buf.outer)...)
+	return "", w.putTensors(ctx, t.keys.Global(to), t.stateMeta(to), all)
 }
 
 // averageBytes is what averaging holds: for each parameter one float64 sum of
-// the weights and one of every moment, weights and outer momentum in float32.
-func averageBytes(o nn.Optimizer, parameters int) int {
-	return parameters * (8*(1+o.Moments()) + 2*4)
+// the weights and one of every moment, weights and outer momentum in float32; or
+// one float64 sum of the gradient, weights and every moment in float32.
+func (t *training) averageBytes() int {
+	moments := t.optimizer.Moments()
+	if t.stepwise() {
+		return t.count * (8 + 4*(1+moments))
+	}
+	return t.count * (8*(1+moments) + 2*4)
 }
 
 type averageBuffers struct {
@@ -78,8 +99,8 @@ type averageBuffers struct {
 	weights, outer []float32
 }
 
-// newAverageBuffers lays the buffers over the arena: each as long as the flat
-// vector, of which what is learned uses the first part.
+// newAverageBuffers lays the buffers over memory, whatever it held: each as long
+// as the flat vector, of which what is learned uses the first part.
 func newAverageBuffers(arena []byte, t *training) averageBuffers {
 	groups := t.groups()
 	wide := unsafe.Slice((*float64)(unsafe.Pointer(unsafe.SliceData(arena))), len(groups)*t.count)
@@ -87,6 +108,7 @@ func newAverageBuffers(arena []byte, t *training) averageBuffers {
 	var b averageBuffers
 	for g := range groups {
 		sums := wide[g*t.count:][:t.count]
+		clear(sums)
 		if g > 0 {
 			sums = sums[:t.learned]
 		}
@@ -102,7 +124,7 @@ func (w *Worker) sumReplicas(ctx context.Context, t *training, step int, buf ave
 	total := float64(t.plan.Dataset.Train)
 	for replica := range t.plan.Replicas {
 		share := float64(t.plan.ReplicaRecords(replica)) / total
-		if err := w.addReplica(ctx, t, replica, step, share, buf); err != nil {
+		if err := w.addReplica(ctx, t, replica, step, share, buf.sums, buf.weights); err != nil {
 			return err
 		}
 		w.cfg.Collect()
@@ -110,14 +132,16 @@ func (w *Worker) sumReplicas(ctx context.Context, t *training, step int, buf ave
 	return nil
 }
 
-func (w *Worker) addReplica(ctx context.Context, t *training, replica, step int, share float64, buf averageBuffers) (err error) {
-	s, err := w.openState(ctx, t, t.keys.Replica(replica, step), step, t.groups())
+// addReplica adds a share of a replica's state to the sums, reading through
+// scratch.
+func (w *Worker) addReplica(ctx context.Context, t *training, replica, step int, share float64, sums [][]float64, scratch []float32) (err error) {
+	s, err := w.openState(ctx, t, t.keys.Replica(replica, step), step, t.replicaGroups())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	for _, sum := range buf.sums {
-		values := buf.weights[:len(sum)]
+	for _, sum := range sums {
+		values := scratch[:len(sum)]
 		if err := s.readGroup(values); err != nil {
 			return err
 		}
@@ -137,7 +161,7 @@ func (w *Worker) previous(ctx context.Context, t *training, from int, buf averag
 		clear(buf.outer)
 		return nil
 	}
-	s, err := w.openState(ctx, t, t.keys.Global(from), from, append(t.groups(), t.outer()))
+	s, err := w.openState(ctx, t, t.keys.Global(from), from, t.globalGroups())
 	if err != nil {
 		return err
 	}

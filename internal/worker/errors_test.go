@@ -16,6 +16,7 @@ import (
 	"disdel/internal/data/shard"
 	"disdel/internal/job"
 	"disdel/internal/nn"
+	"disdel/internal/nn/kernel"
 	"disdel/internal/nn/safetensors"
 	"disdel/internal/store"
 	"disdel/internal/store/dir"
@@ -69,6 +70,8 @@ func TestErrors(t *testing.T) {
 		{"backwards", with(train, func(k *job.Task) { k.To = 3 }), none, job.BadTask, []string{"steps 3 to 3"}},
 		{"negative step", with(train, func(k *job.Task) { k.From = -3 }), none, job.BadTask, []string{"steps -3 to 6"}},
 		{"across rounds", with(train, func(k *job.Task) { k.To = 7 }), none, job.BadTask, []string{"steps 3 to 7", "ends at step 6"}},
+		{"across rounds without time", with(train, func(k *job.Task) { k.To, k.Meet = 8, true }), none, job.BadTask, []string{"steps 3 to 8 in 0s", "meeting the others"}},
+		{"into a round", with(train, func(k *job.Task) { k.To, k.Meet, k.Budget = 7, true, 1 }), none, job.BadTask, []string{"steps 3 to 7", "a round's end"}},
 		{"beyond the plan", with(train, func(k *job.Task) { k.From, k.To = 8, 9 }), none, job.BadTask, []string{"steps 8 to 9"}},
 		{"far beyond the plan", with(train, func(k *job.Task) { k.From, k.To = 1<<62, 1<<62+1 }), none, job.BadTask, []string{"steps 46"}},
 		{"part of a round", with(average, func(k *job.Task) { k.To = 5 }), none, job.BadTask, []string{"steps 3 to 5 are no round"}},
@@ -79,13 +82,13 @@ func TestErrors(t *testing.T) {
 		{"a plan without end", train, func(x *world) { x.replace(x.keys.Numerics(), make([]byte, maxNumericsBytes+1)) }, job.Corrupt, []string{"more than"}},
 		{"the plan is gone", train, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Numerics()) }, job.StoreFailed, []string{"numerics", "not found"}},
 
-		{"no state", train, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Global(3)) }, job.StoreFailed, []string{"global/000000003", "not found"}},
-		{"not a state", train, func(x *world) { x.replace(x.keys.Global(3), []byte("not a state")) }, job.Corrupt, []string{"global/000000003", "header"}},
+		{"no state", train, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Global(3), x.keys.Global(6)) }, job.StoreFailed, []string{"000000003/global", "not found"}},
+		{"not a state", train, func(x *world) { x.replace(x.keys.Global(3), []byte("not a state")) }, job.Corrupt, []string{"000000003/global", "header"}},
 		{"empty state", train, func(x *world) { x.replace(x.keys.Global(3), nil) }, job.Corrupt, []string{"truncated"}},
 		{"truncated state", train, func(x *world) {
 			raw := x.object(x.keys.Global(3))
 			x.replace(x.keys.Global(3), raw[:len(raw)*3/4])
-		}, job.Corrupt, []string{"global/000000003", "truncated"}},
+		}, job.Corrupt, []string{"000000003/global", "truncated"}},
 		{"state of another plan", train, func(x *world) {
 			x.replace(x.keys.Global(3), x.otherState(map[string]string{metaNumerics: "abc", metaStep: "3"}, "", prefixM, prefixV, prefixOuter))
 		}, job.Corrupt, []string{"belongs to plan abc", "want plan " + "%.12s"}},
@@ -100,13 +103,13 @@ func TestErrors(t *testing.T) {
 		{"state with too much", average, func(x *world) {
 			step6 := map[string]string{metaNumerics: x.keys.Plan, metaStep: "6"}
 			x.replace(x.keys.Replica(1, 6), x.otherState(step6, "", prefixM, prefixV, prefixOuter))
-		}, job.Corrupt, []string{"replica/0001/000000006", "tensors; want"}},
+		}, job.Corrupt, []string{"000000006/replica-0001", "tensors; want"}},
 		{"state in another order", average, func(x *world) {
 			step6 := map[string]string{metaNumerics: x.keys.Plan, metaStep: "6"}
 			x.replace(x.keys.Replica(1, 6), x.otherState(step6, prefixM, "", prefixV))
 		}, job.Corrupt, []string{"tensor 0 is m."}},
-		{"a replica's state is missing", average, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Replica(1, 6)) }, job.StoreFailed, []string{"replica/0001/000000006"}},
-		{"the last average is missing", average, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Global(3)) }, job.StoreFailed, []string{"global/000000003"}},
+		{"a replica's state is missing", average, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Replica(1, 6), x.keys.Global(6)) }, job.StoreFailed, []string{"000000006/replica-0001"}},
+		{"the last average is missing", average, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Global(3), x.keys.Global(6)) }, job.StoreFailed, []string{"000000003/global"}},
 
 		{"a shard is missing", train, func(x *world) { _ = x.st.Delete(x.ctx, tiny.ShardKey(job.TrainPart, 0)) }, job.StoreFailed, []string{"data/tiny/8/train/000000", "not found"}},
 		{"a shard is garbage", train, func(x *world) { x.replace(tiny.ShardKey(job.TrainPart, 0), []byte("no shard")) }, job.Corrupt, []string{"data/tiny/8/train/000000"}},
@@ -134,7 +137,7 @@ func TestErrors(t *testing.T) {
 		}, job.Corrupt, []string{"model m", "tensors; want"}},
 		{"model of another data set", withDataset(infer, func(d *job.Dataset) { d.Classes = 4 }), func(x *world) { x.replace("m", x.object(x.keys.Final())) }, job.BadTask, []string{"knows 3 classes", "tiny has 4x4x1 and 4"}},
 		{"model of larger images", withDataset(infer, func(d *job.Dataset) { d.Height = 5 }), func(x *world) { x.replace("m", x.object(x.keys.Final())) }, job.BadTask, []string{"4x4x1", "5x4x1"}},
-		{"model cut off", infer, func(x *world) { raw := x.object(x.keys.Final()); x.replace("m", raw[:len(raw)-4]) }, job.Corrupt, []string{"m: dense_", "truncated"}},
+		{"model cut off", infer, func(x *world) { raw := x.object(x.keys.Final()); x.replace("m", raw[:len(raw)-4]) }, job.Corrupt, []string{"model m: ", "dense_", "truncated"}},
 		{"model with a tail", infer, func(x *world) { x.replace("m", append(x.object(x.keys.Final()), 0)) }, job.Corrupt, []string{"after the last tensor"}},
 
 		{"evaluate nothing", job.Task{Role: job.RoleEvaluate, Dataset: &tiny}, none, job.Corrupt, []string{"0 records", "test part has 10"}},
@@ -201,7 +204,7 @@ func TestErrors_Plan(t *testing.T) {
 		change func(*job.Numerics)
 		says   string
 	}{
-		{"another kernel set", func(n *job.Numerics) { n.KernelSet = "fma-9" }, "kernel set fma-9, this worker has generic-1"},
+		{"another kernel set", func(n *job.Numerics) { n.KernelSet = "fma-9" }, "kernel set fma-9, this worker has " + kernel.Best().Name},
 		{"a later version", func(n *job.Numerics) { n.Version++ }, "numerics version 2"},
 		{"no replicas", func(n *job.Numerics) { n.Replicas = 0 }, "0 replicas"},
 		{"no rounds", func(n *job.Numerics) { n.RoundSteps = 0 }, "rounds of 0"},

@@ -90,7 +90,7 @@ func records(part job.Part) (pixels []byte, labels []uint16) {
 // tinyPlan is a plan of two rounds of three steps and one of two.
 func tinyPlan() job.Numerics {
 	return job.Numerics{
-		Version: job.NumericsVersion, KernelSet: kernel.Generic().Name, Dataset: tiny, Model: tinyModel.Canonical(),
+		Version: job.NumericsVersion, KernelSet: kernel.Best().Name, Dataset: tiny, Model: tinyModel.Canonical(),
 		Seed: 5, Epochs: 2, Batch: 3, LocalBatch: 3, Replicas: 2, StepsPerEpoch: 4, Steps: 8, RoundSteps: 3,
 		Local: job.Optimizer{Kind: nn.KindAdam, LearningRate: 0.01, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-7},
 		Outer: job.Nesterov{LearningRate: 0.7, Momentum: 0.9},
@@ -105,6 +105,8 @@ type world struct {
 	w    *Worker
 	plan job.Numerics
 	keys job.Keys
+	// equip changes training tasks, if it is not nil.
+	equip func(job.Task) job.Task
 }
 
 const worldJob = job.ID("job-1")
@@ -115,15 +117,7 @@ func newWorld(t tester, ctx context.Context, plan job.Numerics) *world {
 	x := &world{t: t, ctx: ctx, st: st, w: New(Config{}), plan: plan}
 	x.w.store = st
 	for _, part := range []job.Part{job.TrainPart, job.TestPart} {
-		pixels, labels := records(part)
-		size := int(tiny.RecordBytes())
-		for i := range tiny.Shards(part) {
-			from, to := i*tiny.ShardRecords, min((i+1)*tiny.ShardRecords, tiny.Records(part))
-			h := shard.Header{Records: to - from, H: tiny.Height, W: tiny.Width, C: tiny.Channels, Classes: tiny.Classes}
-			x.put(tiny.ShardKey(part, i), func(out io.Writer) error {
-				return shard.Write(out, h, pixels[from*size:to*size], labels[from:to])
-			})
-		}
+		x.cut(tiny, part)
 	}
 	digest, err := plan.Digest()
 	if err != nil {
@@ -136,6 +130,20 @@ func newWorld(t tester, ctx context.Context, plan job.Numerics) *world {
 	}
 	x.put(x.keys.Numerics(), func(out io.Writer) error { _, err := out.Write(raw); return err })
 	return x
+}
+
+// cut puts a part of the tiny data set into the store in shards as d has them.
+func (x *world) cut(d job.Dataset, part job.Part) {
+	x.t.Helper()
+	pixels, labels := records(part)
+	size := int(d.RecordBytes())
+	for i := range d.Shards(part) {
+		from, to := i*d.ShardRecords, min((i+1)*d.ShardRecords, d.Records(part))
+		h := shard.Header{Records: to - from, H: d.Height, W: d.Width, C: d.Channels, Classes: d.Classes}
+		x.put(d.ShardKey(part, i), func(out io.Writer) error {
+			return shard.Write(out, h, pixels[from*size:to*size], labels[from:to])
+		})
+	}
 }
 
 func (x *world) put(key string, write func(io.Writer) error) {
@@ -193,7 +201,11 @@ func (x *world) do(task job.Task) job.TaskResult {
 
 func (x *world) train(replica, from, to int) {
 	x.t.Helper()
-	if r := x.do(job.Task{Role: job.RoleTrain, Replica: replica, From: from, To: to}); r.Step != to || r.Reason != "" {
+	task := job.Task{Role: job.RoleTrain, Replica: replica, From: from, To: to}
+	if x.equip != nil {
+		task = x.equip(task)
+	}
+	if r := x.do(task); r.Step != to || r.Reason != "" {
 		x.t.Fatalf("replica %d trained to step %d (%s); want %d", replica, r.Step, r.Reason, to)
 	}
 }

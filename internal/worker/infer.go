@@ -12,7 +12,6 @@ import (
 	"disdel/internal/data/shard"
 	"disdel/internal/job"
 	"disdel/internal/nn"
-	"disdel/internal/nn/safetensors"
 )
 
 // counts is what inference over some shards found. The losses are kept by
@@ -22,6 +21,9 @@ type counts struct {
 	Records   int       `json:"records"`
 	Losses    []float64 `json:"losses"`
 	Confusion [][]int   `json:"confusion"`
+
+	// predictions of all records so far, if they are wanted.
+	predictions []byte
 }
 
 // maxCountsBytes bounds a stored counts object: 1,000 classes squared as text.
@@ -58,15 +60,24 @@ func (w *Worker) infer(ctx context.Context, task job.Task) (result job.TaskResul
 		return result, fmt.Errorf("%w: piece %d, test shards %d to %d of %d, batch %d",
 			errTask, task.Piece, task.ShardFrom, task.ShardTo, d.Shards(job.TestPart), task.Batch)
 	}
-	m, err := w.loadModel(ctx, task.Model, d, testStream(d, task.ShardFrom, task.Batch))
+	m, err := w.loadModel(ctx, task, testStream(d, task.ShardFrom, task))
 	if err != nil {
 		return result, err
 	}
-	defer func() { err = errors.Join(err, m.arena.Close()) }()
+	defer func() { err = errors.Join(err, w.release(m.arena, m.instance)) }()
 
 	found := counts{Confusion: newConfusion(d.Classes)}
+	if task.Predict {
+		records := min(task.ShardTo*d.ShardRecords, d.Test) - task.ShardFrom*d.ShardRecords
+		kept, err := nn.NewArena(records * job.PredictionBytes)
+		if err != nil {
+			return result, err
+		}
+		defer func() { err = errors.Join(err, kept.Close()) }()
+		found.predictions = kept.Bytes()[:0]
+	}
 	for index := task.ShardFrom; index < task.ShardTo; index++ {
-		loss, err := w.inferShard(ctx, m, d, index, task.Batch, &found)
+		loss, err := w.inferShard(ctx, m, d, index, task, &found)
 		if err != nil {
 			return result, err
 		}
@@ -74,25 +85,37 @@ func (w *Worker) infer(ctx context.Context, task job.Task) (result job.TaskResul
 		result.LossSum += loss
 	}
 	result.Records = found.Records
+	keys := job.Keys{Job: task.Job}
+	if task.Predict {
+		if err := w.putBytes(ctx, keys.Predictions(task.Piece), found.predictions); err != nil {
+			return result, err
+		}
+	}
 	raw, err := json.Marshal(found)
 	if err != nil {
 		return result, fmt.Errorf("counts: %w", err)
 	}
-	_, err = w.store.PutIfAbsent(ctx, job.Keys{Job: task.Job}.Counts(task.Piece), func(out io.Writer) error {
+	return result, w.putBytes(ctx, keys.Counts(task.Piece), raw)
+}
+
+func (w *Worker) putBytes(ctx context.Context, key string, raw []byte) error {
+	_, err := w.store.PutIfAbsent(ctx, key, func(out io.Writer) error {
 		_, err := out.Write(raw)
 		return err
 	})
-	return result, err
+	return err
 }
 
 // testStream reads one shard of the test part. No other shard is larger than
 // the first of a range.
-func testStream(d job.Dataset, index, batch int) shard.StreamSpec {
+func testStream(d job.Dataset, index int, task job.Task) shard.StreamSpec {
+	batch := task.Batch
 	records := min(d.ShardRecords, d.Test-index*d.ShardRecords)
 	return shard.StreamSpec{
 		Pieces:        []shard.Piece{{Shard: index, From: 0, To: records}},
 		RecordBytes:   int(d.RecordBytes()),
 		InOrder:       true,
+		Window:        task.Window,
 		Batch:         batch,
 		StepsPerEpoch: (records + batch - 1) / batch,
 	}
@@ -101,8 +124,8 @@ func testStream(d job.Dataset, index, batch int) shard.StreamSpec {
 // inferShard runs the model over one shard. All shards of a task are read into
 // the same memory, each by a stream of its own, so that no batch has records of
 // two: then the loss of a shard does not depend on its neighbours.
-func (w *Worker) inferShard(ctx context.Context, m loaded, d job.Dataset, index, batch int, found *counts) (loss float64, err error) {
-	spec := testStream(d, index, batch)
+func (w *Worker) inferShard(ctx context.Context, m loaded, d job.Dataset, index int, task job.Task, found *counts) (loss float64, err error) {
+	spec := testStream(d, index, task)
 	stream, err := shard.NewStreamIn(m.memory, spec)
 	if err != nil {
 		return 0, err
@@ -121,6 +144,11 @@ func (w *Worker) inferShard(ctx context.Context, m loaded, d job.Dataset, index,
 		loss += sum
 		for i, label := range b.Labels {
 			found.Confusion[label][predicted[i]]++
+			if found.predictions != nil {
+				found.predictions = job.AppendPrediction(found.predictions, job.Prediction{
+					Label: label, Class: predicted[i], Probability: float32(m.instance.Probability(i, int(predicted[i]))),
+				})
+			}
 		}
 		found.Records += b.Len()
 		done += b.Len()
@@ -135,9 +163,10 @@ type loaded struct {
 	arena    *nn.Arena
 }
 
-// loadModel reads a model file into an instance for inference on what streams
-// like stream read. The caller closes the arena.
-func (w *Worker) loadModel(ctx context.Context, key string, d job.Dataset, stream shard.StreamSpec) (m loaded, err error) {
+// loadModel reads a task's model file into an instance for inference on what
+// streams like stream read. The caller releases both.
+func (w *Worker) loadModel(ctx context.Context, task job.Task, stream shard.StreamSpec) (m loaded, err error) {
+	key, d := task.Model, *task.Dataset
 	object, err := w.store.Get(ctx, key)
 	if err != nil {
 		return m, err
@@ -146,41 +175,29 @@ func (w *Worker) loadModel(ctx context.Context, key string, d job.Dataset, strea
 		if closed := object.Close(); closed != nil {
 			err = errors.Join(err, closed)
 			if m.arena != nil {
-				err = errors.Join(err, m.arena.Close())
+				err = errors.Join(err, w.release(m.arena, m.instance))
 			}
 		}
 	}()
-	reader, err := safetensors.NewReader(object)
+	file, err := OpenModel(object)
 	if err != nil {
 		return m, fmt.Errorf("model %s: %w", key, err)
 	}
-	header := reader.Header()
-	spec, err := nn.ParseSpec([]byte(header.Metadata[metaModel]))
-	if err != nil {
-		return m, fmt.Errorf("%w: model %s: metadata %s: %w", errObject, key, metaModel, err)
-	}
+	spec := file.Spec
 	if in := spec.Input; in.H != d.Height || in.W != d.Width || in.C != d.Channels || spec.Classes != d.Classes {
 		return m, fmt.Errorf("%w: model %s takes %v and knows %d classes; %s has %dx%dx%d and %d",
 			errTask, key, in, spec.Classes, d.Name, d.Height, d.Width, d.Channels, d.Classes)
 	}
-	groups := []group{{"", spec.Params()}}
-	if err := checkTensors(header.Tensors, groups); err != nil {
-		return m, fmt.Errorf("model %s: %w", key, err)
-	}
-	program, err := nn.Compile(spec, nn.Config{Batch: stream.Batch})
+	program, err := nn.Compile(spec, nn.Config{Batch: stream.Batch, Threads: task.Threads, Spin: task.Spin})
 	if err != nil {
 		return m, fmt.Errorf("%w: %w", errTask, err)
 	}
-	m.arena, m.instance, m.memory, err = w.bind(program, stream)
+	m.arena, m.instance, m.memory, err = w.bind(program, stream, 0)
 	if err != nil {
 		return loaded{}, err
 	}
-	s := state{key: key, reader: reader, groups: groups}
-	if err = s.readGroup(m.instance.Weights()); err == nil {
-		err = s.finish()
-	}
-	if err != nil {
-		return loaded{}, errors.Join(err, m.arena.Close())
+	if err := file.ReadWeights(m.instance.Weights()); err != nil {
+		return loaded{}, errors.Join(fmt.Errorf("model %s: %w", key, err), w.release(m.arena, m.instance))
 	}
 	return m, nil
 }

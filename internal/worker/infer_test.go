@@ -3,6 +3,7 @@
 package worker
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"reflect"
@@ -50,6 +51,48 @@ func TestEvaluate_DoesNotDependOnPieces(t *testing.T) {
 	}
 }
 
+// TestInfer_Predictions: the predictions of all pieces, one after the other, are
+// those of the records in their order, however the pieces are cut; they agree with
+// the counts.
+func TestInfer_Predictions(t *testing.T) {
+	d := tiny
+	d.ShardRecords = 4 // 4, 4 and 2 test records
+	_, labels := records(job.TestPart)
+	var want []byte
+	for _, c := range []struct{ pieces, batch int }{{1, 10}, {2, 3}, {3, 1}} {
+		x := newWorld(t, t.Context(), tinyPlan())
+		x.job(never)
+		x.cut(d, job.TestPart)
+		shards := d.Shards(job.TestPart)
+		var got []byte
+		for piece := range c.pieces {
+			x.do(job.Task{
+				Role: job.RoleInfer, Model: x.keys.Final(), Dataset: &d, Batch: c.batch, Piece: piece, Predict: true,
+				ShardFrom: shards * piece / c.pieces, ShardTo: shards * (piece + 1) / c.pieces,
+			})
+			got = append(got, x.object(x.keys.Predictions(piece))...)
+		}
+		counted := x.do(job.Task{Role: job.RoleEvaluate, Dataset: &d, Pieces: c.pieces})
+		if want == nil {
+			want = got
+		}
+		if len(got) != d.Test*job.PredictionBytes || !bytes.Equal(got, want) {
+			t.Fatalf("%d pieces: %d bytes %x, want %x", c.pieces, len(got), got, want)
+		}
+		confusion := newConfusion(d.Classes)
+		for i, label := range labels {
+			p := job.DecodePrediction(got[i*job.PredictionBytes:])
+			if p.Label != label || !(p.Probability >= 1/float32(d.Classes) && p.Probability <= 1) {
+				t.Errorf("record %d of class %d: %+v", i, label, p)
+			}
+			confusion[p.Label][p.Class]++
+		}
+		if !reflect.DeepEqual(confusion, counted.Confusion) {
+			t.Errorf("predicted %v, counted %v", confusion, counted.Confusion)
+		}
+	}
+}
+
 // naiveEvaluation predicts one record after the other.
 func naiveEvaluation(t *testing.T, x *world) job.TaskResult {
 	t.Helper()
@@ -62,7 +105,7 @@ func naiveEvaluation(t *testing.T, x *world) job.TaskResult {
 		t.Fatal(err)
 	}
 	defer arena.Close()
-	instance, err := program.Bind(arena.Bytes(), kernel.Generic())
+	instance, err := program.Bind(arena.Bytes(), kernel.Best())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,6 +86,7 @@ func prepare(cfg Config) (*Worker, error) {
 	}
 	cfg.Container = name + "-" + hex.EncodeToString(nonce[:])
 	cfg.Collect, cfg.ResetPeak = runtime.GC, resetPeak
+	cfg.Processors = func(n int) { runtime.GOMAXPROCS(n) }
 	if cfg.Peak == nil {
 		cfg.Peak = ownPeak
 	}

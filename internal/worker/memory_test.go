@@ -28,16 +28,23 @@ const (
 	slackPercent = 15 // of what was predicted
 )
 
-// TestMemory_PredictedIsEnoughAndNotMuchMore is the promise of the planner: no
-// invocation of a real worker takes more memory than was predicted for it, nor
-// much less.
-func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
+// buildWorker builds the worker as it is shipped.
+func buildWorker(t *testing.T) string {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "disdel-worker")
 	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "disdel/cmd/disdel-worker")
 	build.Env = append(build.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the worker: %v\n%s", err, out)
 	}
+	return program
+}
+
+// TestMemory_PredictedIsEnoughAndNotMuchMore is the promise of the planner: no
+// invocation of a real worker takes more memory than was predicted for it, nor
+// much less.
+func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
+	program := buildWorker(t)
 	for _, c := range []struct {
 		name, enforcement string
 		spec              job.Spec
@@ -51,7 +58,11 @@ func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
 		{"mlp", "", job.Spec{Model: "mlp", Epochs: 1}},
 		{"large batches", "", job.Spec{Replicas: 8, LocalBatch: 64, Epochs: 1}},
 		{"larger batches", process.Watched, job.Spec{Model: "mlp", Replicas: 3, LocalBatch: 256, Rounds: 1, Epochs: 2}},
+		{"gradients", "", job.Spec{Sync: job.SyncStep, Replicas: 3, Epochs: 1}},
+		{"gradients, one round an invocation", "", job.Spec{Sync: job.SyncStep, Replicas: 3, Containers: 2, Epochs: 1}},
 		{"one replica", "", job.Spec{Replicas: 1, Epochs: 1}},
+		{"four threads", "", job.Spec{Dataset: madeUp, Model: "cnn", Replicas: 1, Epochs: 1, Rounds: 2, Threads: 4}},
+		{"cnn-deep", "", job.Spec{Model: "cnn-deep", Replicas: 2, LocalBatch: 64, Epochs: 1, Rounds: 1}},
 		{"many replicas in one container", process.Watched, job.Spec{Replicas: 60, Containers: 1, LocalBatch: 8, Epochs: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -79,6 +90,67 @@ func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
 	}
 }
 
+// TestPieces_SameModel: a job that has memory for a piece of a step only makes the
+// model of one that has memory for the whole step, in the memory that it has.
+func TestPieces_SameModel(t *testing.T) {
+	program := buildWorker(t)
+	spec := job.Spec{Dataset: madeUp, Model: "cnn", Replicas: 1, LocalBatch: 1500, Epochs: 1}
+	whole := train(t, program, "", spec)
+	spec.Memory, spec.Threads = 32*job.MB, 1
+	pieces := train(t, program, "", spec)
+	if whole.Model.Digest != pieces.Model.Digest || whole.Model.Digest == "" {
+		t.Errorf("in pieces the model is %s, whole it is %s", pieces.Model.Digest, whole.Model.Digest)
+	}
+	peak := func(r job.Record) (peak job.Bytes) {
+		for _, a := range r.Actions {
+			if a.Role == job.RoleTrain {
+				peak = max(peak, a.Peak)
+			}
+		}
+		return peak
+	}
+	if whole, pieces := peak(whole), peak(pieces); whole < 50*job.MB || pieces > spec.Memory {
+		t.Errorf("training whole steps took %v, pieces %v; want pieces within %v and whole steps beyond", whole, pieces, spec.Memory)
+	}
+}
+
+// TestMemory_AveragingDoesNotGrowWithReplicas: states are read one after the
+// other, so averaging 64 replicas takes what averaging 2 takes, where all is
+// planned and where it is measured. Watched, a container's memory is that of its
+// process alone: a group also counts what the kernel remembers of the files that
+// the container has made, and forgets when it needs the memory.
+func TestMemory_AveragingDoesNotGrowWithReplicas(t *testing.T) {
+	// Between runs the worker's own memory differs by about this much.
+	const spread = 400 * job.KB
+	program := buildWorker(t)
+	peak, predicted := map[int]job.Bytes{}, map[int]job.Bytes{}
+	for _, replicas := range []int{2, 64} {
+		// A model whose average takes more than training it does.
+		record := train(t, program, process.Watched, job.Spec{
+			Dataset: madeUpFew, Model: "mlp", Replicas: replicas, Containers: 1, LocalBatch: 2, Rounds: 2, Epochs: 1,
+		})
+		calls := 0
+		for _, a := range record.Actions {
+			if a.Role != job.RoleAverage {
+				continue
+			}
+			calls++
+			peak[replicas], predicted[replicas] = max(peak[replicas], a.Peak), a.Predicted
+		}
+		if calls != 2 {
+			t.Errorf("%d replicas: %d averages, want 2", replicas, calls)
+		}
+	}
+	probed := predicted[2] - predicted[64] // each job measures anew
+	if max(probed, -probed) > spread {
+		t.Errorf("predicted %v for 2 replicas, %v for 64", predicted[2], predicted[64])
+	}
+	if grown := peak[64] - peak[2]; grown > spread {
+		t.Errorf("averaging 2 replicas took %v, 64 %v: %v more", peak[2], peak[64], grown)
+	}
+	t.Logf("2 replicas: %v of %v; 64: %v of %v", peak[2], predicted[2], peak[64], predicted[64])
+}
+
 // train runs a training job with everything real, on digits unless the spec says
 // otherwise.
 func train(t *testing.T, program, enforcement string, spec job.Spec) job.Record {
@@ -95,7 +167,7 @@ func train(t *testing.T, program, enforcement string, spec job.Spec) job.Record 
 	if err != nil {
 		t.Fatal(err)
 	}
-	platform, err := pool.Open(ctx, pool.Config{}, driver)
+	platform, err := pool.Open(ctx, pool.Config{MemoryMin: 16 * job.MB}, driver)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,12 +188,16 @@ func train(t *testing.T, program, enforcement string, spec job.Spec) job.Record 
 	return record
 }
 
-// madeUp names a data set of several shards in both parts.
-const madeUp = "made-up"
+// madeUp names a data set of several shards in both parts, madeUpFew one of few
+// records.
+const (
+	madeUp    = "made-up"
+	madeUpFew = "made-up-few"
+)
 
-func makeUp() *data.Set {
+func makeUp(name string, train, test int) *data.Set {
 	info := data.Info{
-		Name: madeUp, Title: madeUp, H: 28, W: 28, C: 1, Classes: 10, Train: 3000, Test: 9000, Scale: 1.0 / 255,
+		Name: name, Title: name, H: 28, W: 28, C: 1, Classes: 10, Train: train, Test: test, Scale: 1.0 / 255,
 		ClassNames: []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"},
 	}
 	random := rand.New(rand.NewPCG(1, 2))
@@ -140,9 +216,12 @@ func makeUp() *data.Set {
 
 func stage(t *testing.T, ctx context.Context, st *dir.Store, name string) job.Dataset {
 	t.Helper()
-	set := makeUp()
-	if name != madeUp {
-		var err error
+	set, err := makeUp(name, 3000, 9000), error(nil)
+	switch name {
+	case madeUp:
+	case madeUpFew:
+		set = makeUp(name, 256, 64)
+	default:
 		if set, err = data.Open(ctx, name, data.Options{}); err != nil {
 			t.Fatal(err)
 		}

@@ -18,9 +18,9 @@ import (
 // other, count the same bytes for the model in training and in averaging, and
 // the planner counts no fewer for the records.
 func TestPlan_EstimatesAreTheWorkers(t *testing.T) {
-	limits := job.Limits{MemoryDefault: 256 * job.MB, TimeoutDefault: 1 << 36, Processors: 1}
-	for _, optimizer := range nn.Optimizers() {
+	for i, optimizer := range nn.Optimizers() {
 		for _, localBatch := range []int{1, 5, 7, 8, 4096} {
+			limits := job.Limits{MemoryDefault: 256 * job.MB, TimeoutDefault: 1 << 36, Processors: 3 << i}
 			n := tinyPlan()
 			n.Replicas, n.LocalBatch = 3, localBatch // of 7, 7 and 8 records
 			o, err := nn.ParseOptimizer(optimizer, 0)
@@ -28,25 +28,34 @@ func TestPlan_EstimatesAreTheWorkers(t *testing.T) {
 				t.Fatal(err)
 			}
 			n.Local = job.Optimizer(o)
-			spec := job.Spec{Kind: job.Train, Dataset: n.Dataset.Name}.WithDefaults()
-			r, err := plan.Train(spec, n, limits, job.Probe{})
+			spec := job.Spec{Kind: job.Train, Dataset: n.Dataset.Name, Containers: n.Replicas}.WithDefaults()
+			// So slow that threads and invocations of several rounds pay.
+			r, err := plan.Train(spec, n, limits, job.Probe{FLOPS: 1e3})
 			if err != nil {
 				t.Fatal(err)
 			}
-			own := training{plan: n, optimizer: o}
-			if got, want := r.Roles[job.RoleAverage].Model, averageBytes(o, tinyModel.ParamCount()); got != job.Bytes(want) {
+			own := training{plan: n, optimizer: o, count: tinyModel.ParamCount()}
+			if got, want := r.Roles[job.RoleAverage].Model, own.averageBytes(); got != job.Bytes(want) {
 				t.Errorf("%s: averaging is planned with %v, takes %d bytes", optimizer, got, want)
 			}
 			for replica := range n.Replicas {
 				stream := own.stream(replica)
-				program, err := nn.Compile(tinyModel, nn.Config{Batch: stream.Batch, Train: true, Optimizer: o})
+				task := r.Equip(job.Task{Role: job.RoleTrain})
+				if task.Threads != 1<<i {
+					t.Fatalf("%d threads, want %d", task.Threads, 1<<i)
+				}
+				program, err := nn.Compile(tinyModel, nn.Config{
+					Batch: stream.Batch, MicroBatch: min(task.MicroBatch, stream.Batch), Train: true, Optimizer: o, Threads: task.Threads,
+				})
 				if err != nil {
 					t.Fatal(err)
 				}
 				e := r.Roles[job.RoleTrain]
-				if e.Fit != job.Bytes(program.Sizes().Total) || e.Data < job.Bytes(stream.Bytes()) {
+				// Replicas run at once here, so that each may have to average.
+				fit := max(program.Sizes().Total, int64(own.averageBytes()))
+				if r.SpanRounds < 2 || e.Fit != job.Bytes(fit) || e.Data < job.Bytes(stream.Bytes()) {
 					t.Errorf("%s, local batch %d: planned with %v and %v, replica %d takes %d and %d bytes",
-						optimizer, localBatch, e.Fit, e.Data, replica, program.Sizes().Total, stream.Bytes())
+						optimizer, localBatch, e.Fit, e.Data, replica, fit, stream.Bytes())
 				}
 			}
 		}
@@ -73,7 +82,7 @@ func TestTrain_LocalBatchBeyondTheRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer arena.Close()
-	instance, err := program.Bind(arena.Bytes(), kernel.Generic())
+	instance, err := program.Bind(arena.Bytes(), kernel.Best())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,8 @@ const (
 	// probeObjectBytes is the size of the object that is put and got.
 	probeObjectBytes = 1 << 20
 	pageBytes        = 4096
+	// probeObjects is how many small ones follow it.
+	probeObjects = 8
 )
 
 // probe does, on a tiny data set and model, all that the other roles do, by
@@ -55,7 +57,7 @@ func (w *Worker) probe(ctx context.Context, task job.Task) (result job.TaskResul
 	if p.FLOPS, err = w.measureSteps(ctx); err != nil {
 		return result, err
 	}
-	if p.StoreRate, err = w.measureStore(ctx, task.Job); err != nil {
+	if p.StoreRate, p.StoreSeconds, err = w.measureStore(ctx, task.Job); err != nil {
 		return result, err
 	}
 	for range probeRehearsals {
@@ -67,11 +69,9 @@ func (w *Worker) probe(ctx context.Context, task job.Task) (result job.TaskResul
 	if err != nil {
 		return result, err
 	}
-	spec, err := probeModel()
-	if err != nil {
+	if p.Held, err = rehearsalBytes(); err != nil {
 		return result, err
 	}
-	p.Held = job.Bytes(averageBytes(nn.Adam(job.DefaultLearningRate), spec.ParamCount())).CeilTo(pageBytes)
 	p.Package = peak - p.Held
 	result.Probe = &p
 	return result, nil
@@ -87,6 +87,10 @@ const probeBatch = 8
 
 func probeModel() (nn.Spec, error) {
 	return nn.Named("cnn", nn.Shape{H: probeData.Height, W: probeData.Width, C: probeData.Channels}, probeData.Classes)
+}
+
+func probeProgram(spec nn.Spec) (*nn.Program, error) {
+	return nn.Compile(spec, nn.Config{Batch: probeBatch, Train: true, Optimizer: nn.Adam(job.DefaultLearningRate)})
 }
 
 func probeRecords(n int) (pixels []byte, labels []uint16) {
@@ -108,7 +112,7 @@ func (w *Worker) measureSteps(ctx context.Context) (flops float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	program, err := nn.Compile(spec, nn.Config{Batch: probeBatch, Train: true, Optimizer: nn.Adam(job.DefaultLearningRate)})
+	program, err := probeProgram(spec)
 	if err != nil {
 		return 0, err
 	}
@@ -138,37 +142,84 @@ func (w *Worker) measureSteps(ctx context.Context) (flops float64, err error) {
 }
 
 // measureStore returns the rate at which an object goes to the store and back,
-// in bytes a second.
-func (w *Worker) measureStore(ctx context.Context, id job.ID) (rate float64, err error) {
+// in bytes a second, and the time that one operation on a small object takes.
+func (w *Worker) measureStore(ctx context.Context, id job.ID) (rate, seconds float64, err error) {
 	key := probeKey(id) + "object"
-	block := make([]byte, pageBytes)
 	began := time.Now()
+	if err := w.thereAndBack(ctx, key, probeObjectBytes); err != nil {
+		return 0, 0, err
+	}
+	rate = 2 * probeObjectBytes / time.Since(began).Seconds()
+	began = time.Now()
+	for i := range probeObjects {
+		if err := w.thereAndBack(ctx, fmt.Sprint(key, i), pageBytes); err != nil {
+			return 0, 0, err
+		}
+	}
+	return rate, time.Since(began).Seconds() / (3 * probeObjects), nil
+}
+
+// thereAndBack puts an object, gets and deletes it.
+func (w *Worker) thereAndBack(ctx context.Context, key string, size int) (err error) {
+	block := make([]byte, pageBytes)
 	if _, err := w.store.PutIfAbsent(ctx, key, func(out io.Writer) error {
-		for range probeObjectBytes / len(block) {
+		for range size / len(block) {
 			if _, err := out.Write(block); err != nil {
 				return err
 			}
 		}
 		return nil
 	}); err != nil {
-		return 0, fmt.Errorf("probe: the store does not take objects: %w", err)
+		return fmt.Errorf("probe: the store does not take objects: %w", err)
 	}
 	defer func() { err = errors.Join(err, w.store.Delete(context.WithoutCancel(ctx), key)) }()
 	object, err := w.store.Get(ctx, key)
 	if err != nil {
-		return 0, fmt.Errorf("probe: the store does not give back objects: %w", err)
+		return fmt.Errorf("probe: the store does not give back objects: %w", err)
 	}
 	defer func() { err = errors.Join(err, object.Close()) }()
 	if _, err := io.CopyBuffer(io.Discard, object, block); err != nil {
-		return 0, fmt.Errorf("probe: the store does not give back objects: %w", err)
+		return fmt.Errorf("probe: the store does not give back objects: %w", err)
 	}
-	return 2 * probeObjectBytes / time.Since(began).Seconds(), nil
+	return nil
 }
 
 // probeKey starts the keys of what one probe, or one rehearsal of it, puts into
 // the job's scratch space.
 func probeKey(id job.ID) string {
 	return job.Keys{Job: id}.Scratch() + "probe/" + strings.ToLower(rand.Text()) + "/"
+}
+
+// rehearsalPlan is that of the job which is rehearsed.
+func rehearsalPlan(kernels string) (job.Numerics, error) {
+	spec, err := probeModel()
+	return job.Numerics{
+		Version: job.NumericsVersion, KernelSet: kernels, Dataset: probeData, Model: spec.Canonical(),
+		Seed: job.DefaultSeed, Epochs: 1, Batch: probeBatch, LocalBatch: probeBatch, Replicas: 2,
+		StepsPerEpoch: 4, Steps: 4, RoundSteps: 2,
+		Local: job.Optimizer(nn.Adam(job.DefaultLearningRate)),
+		Outer: job.Nesterov{LearningRate: 0.7, Momentum: 0.9},
+	}, err
+}
+
+// rehearsalBytes is what the largest task of a rehearsal takes for its model and
+// its records: one that trains and averages.
+func rehearsalBytes() (job.Bytes, error) {
+	spec, err := probeModel()
+	if err != nil {
+		return 0, err
+	}
+	program, err := probeProgram(spec)
+	if err != nil {
+		return 0, err
+	}
+	n, err := rehearsalPlan("")
+	if err != nil {
+		return 0, err
+	}
+	t := training{plan: n, count: spec.ParamCount(), optimizer: nn.Optimizer(n.Local)}
+	model := max(program.Sizes().Total, int64(t.averageBytes()))
+	return job.Bytes(model + t.stream(0).Bytes()).CeilTo(pageBytes), nil
 }
 
 // rehearse carries out a whole job of two replicas and two rounds on made-up
@@ -179,32 +230,26 @@ func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
 	w = &Worker{cfg: w.cfg, store: own}
 	const rehearsal = job.ID("rehearsal")
 	d := probeData
-	spec, err := probeModel()
+	n, err := rehearsalPlan(w.cfg.Kernels.Name)
 	if err != nil {
 		return err
-	}
-	adam := nn.Adam(job.DefaultLearningRate)
-	n := job.Numerics{
-		Version: job.NumericsVersion, KernelSet: w.cfg.Kernels.Name, Dataset: d, Model: spec.Canonical(),
-		Seed: job.DefaultSeed, Epochs: 1, Batch: probeBatch, LocalBatch: probeBatch, Replicas: 2,
-		StepsPerEpoch: 4, Steps: 4, RoundSteps: 2,
-		Local: job.Optimizer(adam),
-		Outer: job.Nesterov{LearningRate: 0.7, Momentum: 0.9},
 	}
 	digest, err := n.Digest()
 	if err != nil {
 		return err
 	}
 	keys := job.Keys{Job: rehearsal, Plan: digest}
+	defer func() {
+		err = errors.Join(err, own.SetStatus(context.WithoutCancel(ctx), keys.Progress(1), nil))
+	}()
 	if err := w.putProbeData(ctx, keys, n); err != nil {
 		return err
 	}
 	tasks := []job.Task{
 		{Role: job.RoleTrain, Replica: 0, From: 0, To: 2},
-		{Role: job.RoleTrain, Replica: 1, From: 0, To: 2},
-		{Role: job.RoleAverage, From: 0, To: 2},
+		// Through both rounds: the other replica has come, so this one averages.
+		{Role: job.RoleTrain, Replica: 1, From: 0, To: 4, Meet: true, Budget: time.Minute},
 		{Role: job.RoleTrain, Replica: 0, From: 2, To: 4},
-		{Role: job.RoleTrain, Replica: 1, From: 2, To: 4},
 		{Role: job.RoleAverage, From: 2, To: 4},
 		{Role: job.RoleInfer, Model: keys.Final(), ShardTo: 1, Batch: probeBatch},
 		{Role: job.RoleEvaluate, Pieces: 1},

@@ -43,6 +43,9 @@ type Config struct {
 	// that a collection takes no time, while the collector by itself would let it
 	// grow by more than a plan knows of. Default: that is left to the collector.
 	Collect func()
+	// Processors is told how many threads a task computes with, before it starts
+	// and with 1 after it has ended. Default: nothing happens.
+	Processors func(threads int)
 	// Kernels computes. Default: the best set for this processor.
 	Kernels kernel.Set
 	// Open opens the store. Default: [OpenStore].
@@ -78,7 +81,10 @@ func New(cfg Config) *Worker {
 		cfg.Collect = func() {}
 	}
 	if cfg.Kernels.Name == "" {
-		cfg.Kernels = kernel.Generic()
+		cfg.Kernels = kernel.Best()
+	}
+	if cfg.Processors == nil {
+		cfg.Processors = func(int) {}
 	}
 	if cfg.Open == nil {
 		cfg.Open = OpenStore

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"disdel/internal/job"
+	"disdel/internal/nn/kernel"
 	"disdel/internal/store"
 	"disdel/internal/store/mem"
 )
@@ -276,7 +277,7 @@ func TestProbe(t *testing.T) {
 		switch {
 		case p == nil:
 			t.Fatal("no probe")
-		case p.KernelSet != "generic-1" || len(p.Binary) != 64 || p.Version == "":
+		case p.KernelSet != kernel.Best().Name || len(p.Binary) != 64 || p.Version == "":
 			t.Errorf("probe is %+v; want the kernel set, the program and its version", p)
 		case p.FLOPS < 1e5 || p.FLOPS > 1e13 || p.StoreRate < 1e4 || p.StoreRate > 1e12:
 			t.Errorf("rates are %v and %v", p.FLOPS, p.StoreRate)

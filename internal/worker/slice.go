@@ -45,6 +45,18 @@ func (s slice) stepped(now time.Time) slice {
 	return s
 }
 
+// met says that the time since the last step went into meeting the others: it
+// does not count as a step's.
+func (s slice) met(now time.Time) slice {
+	s.previous = now
+	return s
+}
+
+// over says whether the budget is used up.
+func (s slice) over(now time.Time) bool {
+	return s.budget > 0 && now.Sub(s.start) > s.budget
+}
+
 func (s slice) decide() verdict {
 	switch {
 	case s.next >= s.end:

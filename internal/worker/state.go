@@ -16,14 +16,17 @@ import (
 	"disdel/internal/nn/safetensors"
 )
 
-// A state file holds tensors group by group: the model's, the first and the
-// second moments of the local optimizer as far as it has any, and in global
-// states the outer optimizer's momentum. Moments and momentum belong to what is
-// learned, so the model's own state has none.
+// A state file holds tensors group by group. A replica's has the model's, then
+// the first and the second moments of the local optimizer as far as it has any; a
+// global state also the outer optimizer's momentum. Moments and momentum belong to
+// what is learned, so the model's own state has none. Where replicas exchange
+// gradients, a replica's has these alone, and a global state the model's and the
+// moments.
 const (
-	prefixM     = "m."
-	prefixV     = "v."
-	prefixOuter = "outer."
+	prefixM        = "m."
+	prefixV        = "v."
+	prefixOuter    = "outer."
+	prefixGradient = "gradient."
 )
 
 // group describes one group of a state file: tensors of a flat vector, their
@@ -33,15 +36,27 @@ type group struct {
 	params []nn.Param
 }
 
-// groups are those of a replica's state.
+// groups are the model's tensors and the moments.
 func (t *training) groups() []group {
 	learned := nn.Learned(t.params)
 	all := []group{{"", t.params}, {prefixM, learned}, {prefixV, learned}}
 	return all[:1+t.optimizer.Moments()]
 }
 
-// outer is the group that a global state has after those of a replica's.
-func (t *training) outer() group { return group{prefixOuter, nn.Learned(t.params)} }
+// replicaGroups are those of a replica's state, globalGroups of a global one.
+func (t *training) replicaGroups() []group {
+	if t.stepwise() {
+		return []group{{prefixGradient, nn.Learned(t.params)}}
+	}
+	return t.groups()
+}
+
+func (t *training) globalGroups() []group {
+	if t.stepwise() {
+		return t.groups()
+	}
+	return append(t.groups(), group{prefixOuter, nn.Learned(t.params)})
+}
 
 // tensors are the group's tensors in a flat vector.
 func (g group) tensors(flat []float32) []safetensors.Tensor {
@@ -74,6 +89,18 @@ type training struct {
 	count, learned int
 	optimizer      nn.Optimizer
 	keys           job.Keys
+}
+
+// stepwise says that replicas exchange the gradients of every step.
+func (t *training) stepwise() bool { return t.plan.Sync == job.SyncStep }
+
+// local is the optimizer that a replica's program has: none that keeps anything,
+// where whoever adds up the gradients takes the step.
+func (t *training) local() nn.Optimizer {
+	if t.stepwise() {
+		return nn.Optimizer{Kind: nn.KindSGD, LearningRate: t.optimizer.LearningRate}
+	}
+	return t.optimizer
 }
 
 func (w *Worker) training(ctx context.Context, task job.Task) (*training, error) {
@@ -111,6 +138,15 @@ func (w *Worker) training(ctx context.Context, task job.Task) (*training, error)
 	model, err := nn.ParseSpec(plan.Model)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errTask, err)
+	}
+	switch divided := plan.Sync == job.SyncStep; {
+	case plan.Sync != "" && !divided:
+		return nil, fmt.Errorf("%w: numerics plan %s: sync %q", errTask, keys.Numerics(), plan.Sync)
+	case divided && (plan.RoundSteps != 1 || plan.Batch < 1 || plan.StepsPerEpoch < 1 || (plan.StepsPerEpoch-1) > (plan.Dataset.Train-1)/plan.Batch):
+		return nil, fmt.Errorf("%w: numerics plan %s: gradients of rounds of %d steps, %d steps an epoch of batches of %d for %d records",
+			errTask, keys.Numerics(), plan.RoundSteps, plan.StepsPerEpoch, plan.Batch, plan.Dataset.Train)
+	case divided && model.ParamCount() != model.LearnedCount():
+		return nil, fmt.Errorf("%w: numerics plan %s: gradients of a model with batchnorm", errTask, keys.Numerics())
 	}
 	optimizer := nn.Optimizer(plan.Local)
 	if err := optimizer.Validate(); err != nil {

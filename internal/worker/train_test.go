@@ -24,8 +24,9 @@ import (
 	"disdel/internal/store"
 )
 
-// TestState_DoesNotDependOnCuts: wherever the work of a replica is cut, every
-// object in the store has the bytes that it has when every step is stored.
+// TestState_DoesNotDependOnCuts: wherever the work of a replica is cut, whatever
+// the number of threads and the pieces of a step, every object in the store has the
+// bytes that it has when every step is stored.
 func TestState_DoesNotDependOnCuts(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		n := tinyPlan()
@@ -39,6 +40,11 @@ func TestState_DoesNotDependOnCuts(t *testing.T) {
 		want := every.job(always)
 
 		cut := newWorld(r, t.Context(), n)
+		cut.equip = func(task job.Task) job.Task {
+			task.Threads, task.Spin = rapid.IntRange(0, 3).Draw(r, "threads"), rapid.Bool().Draw(r, "spin")
+			task.MicroBatch = rapid.IntRange(0, 9).Draw(r, "micro-batch")
+			return task
+		}
 		got := cut.job(func(int, int) bool { return rapid.Bool().Draw(r, "cut") })
 		if got != want || got == "" {
 			r.Errorf("model %s; want %s", got, want)
@@ -191,7 +197,7 @@ func TestOneReplica_IsSequentialTraining(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer arena.Close()
-	instance, err := program.Bind(arena.Bytes(), kernel.Generic())
+	instance, err := program.Bind(arena.Bytes(), kernel.Best())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -151,3 +151,23 @@ func FuzzCSV(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseShape: what is accepted is printed as it was given, but for the channel
+// that may be left out.
+func FuzzParseShape(f *testing.F) {
+	for _, text := range []string{"28x28", "32x32x3", "0x1", "1x", "9999999x9999999", "١x١"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := ParseShape(text)
+		if err != nil {
+			if !errors.Is(err, ErrFormat) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if got := s.String(); got != text && got != text+"x1" || s.Bytes() < 1 || s.Bytes() > csvMaxLine {
+			t.Fatalf("%q is %v", text, s)
+		}
+	})
+}

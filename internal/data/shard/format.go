@@ -197,8 +197,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return rd, nil
 }
 
-// ReadRange reads the records [from, to) into dst, whose capacity must hold
-// them; it never grows dst. It reads up to the end of the range and stops
+// ReadRange reads the records [from, to) into dst, or those of them that dst
+// picks. The capacity of dst must hold them; it is never grown. It reads up to the end of the range and stops
 // there; a range that ends with the shard must be followed by the end of the
 // stream. All labels are checked, those outside the range too. After an error
 // dst is empty. A Reader gives one range: the stream has moved on afterwards.
@@ -213,12 +213,22 @@ func (rd *Reader) ReadRange(from, to int, dst *Window) (err error) {
 		return fmt.Errorf("shard: range [%d, %d) is not within its %d records", from, to, h.Records)
 	}
 	n, recordBytes := to-from, h.RecordBytes()
+	pick := dst.Pick
+	if pick != nil {
+		for i, record := range pick {
+			if int(record) >= to-from || i > 0 && record <= pick[i-1] {
+				return fmt.Errorf("shard: record %d picked as number %d of a range of %d: want them in rising order", record, i, to-from)
+			}
+		}
+		n = len(pick)
+	}
 	if cap(dst.Labels) < n || cap(dst.Pixels) < n*recordBytes {
 		return fmt.Errorf("shard: %d records of %d bytes do not fit a window of %d labels and %d bytes of pixels",
 			n, recordBytes, cap(dst.Labels), cap(dst.Pixels))
 	}
 	labels, pixels := dst.Labels[:n], dst.Pixels[:n*recordBytes]
 
+	next := 0 // in pick
 	for at := 0; at < h.Records; {
 		k := min(h.Records-at, len(rd.buf)/labelBytes)
 		if err := readFull(rd.r, rd.buf[:labelBytes*k], "labels"); err != nil {
@@ -229,21 +239,39 @@ func (rd *Reader) ReadRange(from, to int, dst *Window) (err error) {
 			if int(label) >= h.Classes {
 				return labelError(at+i, int(label), h.Classes)
 			}
-			if record := at + i; record >= from && record < to {
+			switch record := at + i; {
+			case record < from || record >= to:
+			case pick == nil:
 				labels[record-from] = label
+			case next < n && record-from == int(pick[next]):
+				labels[next] = label
+				next++
 			}
 		}
 		at += k
 	}
-	for skip := from * recordBytes; skip > 0; {
-		k := min(skip, len(rd.buf))
-		if err := readFull(rd.r, rd.buf[:k], "pixels"); err != nil {
+	if err := rd.skip(from * recordBytes); err != nil {
+		return err
+	}
+	if pick == nil {
+		if err := readFull(rd.r, pixels, "pixels"); err != nil {
 			return err
 		}
-		skip -= k
 	}
-	if err := readFull(rd.r, pixels, "pixels"); err != nil {
-		return err
+	at := 0 // records of the range that have been read
+	for i, record := range pick {
+		if err := rd.skip((int(record) - at) * recordBytes); err != nil {
+			return err
+		}
+		if err := readFull(rd.r, pixels[i*recordBytes:][:recordBytes], "pixels"); err != nil {
+			return err
+		}
+		at = int(record) + 1
+	}
+	if pick != nil {
+		if err := rd.skip((to - from - at) * recordBytes); err != nil {
+			return err
+		}
 	}
 	if to == h.Records {
 		switch n, err := io.ReadFull(rd.r, rd.buf[:1]); {
@@ -254,5 +282,17 @@ func (rd *Reader) ReadRange(from, to int, dst *Window) (err error) {
 		}
 	}
 	dst.Labels, dst.Pixels = labels, pixels
+	return nil
+}
+
+// skip reads bytes of pixels and forgets them.
+func (rd *Reader) skip(bytes int) error {
+	for bytes > 0 {
+		k := min(bytes, len(rd.buf))
+		if err := readFull(rd.r, rd.buf[:k], "pixels"); err != nil {
+			return err
+		}
+		bytes -= k
+	}
 	return nil
 }

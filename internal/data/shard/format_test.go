@@ -75,6 +75,19 @@ func TestReadRange_GivesWhatWasWritten(t *testing.T) {
 		from := rapid.IntRange(0, h.Records).Draw(t, "from")
 		to := rapid.IntRange(from, h.Records).Draw(t, "to")
 		dst := NewWindow(to-from, h.RecordBytes())
+		size := h.RecordBytes()
+		wantPixels, wantLabels := pixels[from*size:to*size], labels[from:to]
+		if rapid.Bool().Draw(t, "some") {
+			dst.Pick, wantPixels, wantLabels = []uint32{}, nil, nil
+			for i := range to - from {
+				if rapid.Bool().Draw(t, "pick") {
+					dst.Pick = append(dst.Pick, uint32(i))
+					wantPixels = append(wantPixels, pixels[(from+i)*size:(from+i+1)*size]...)
+					wantLabels = append(wantLabels, labels[from+i])
+				}
+			}
+			dst.Pixels, dst.Labels = make([]byte, 0, len(wantPixels)), make([]uint16, 0, len(wantLabels))
+		}
 
 		under := bytes.NewReader(encoded)
 		var r io.Reader = under
@@ -91,8 +104,7 @@ func TestReadRange_GivesWhatWasWritten(t *testing.T) {
 		if err := rd.ReadRange(from, to, dst); err != nil {
 			t.Fatal(err)
 		}
-		size := h.RecordBytes()
-		if !bytes.Equal(dst.Pixels, pixels[from*size:to*size]) || !slices.Equal(dst.Labels, labels[from:to]) {
+		if !bytes.Equal(dst.Pixels, wantPixels) || !slices.Equal(dst.Labels, wantLabels) {
 			t.Fatalf("records [%d, %d) differ", from, to)
 		}
 		if got, want := under.Len(), (h.Records-to)*size; got != want {

@@ -6,13 +6,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"unsafe"
 )
 
-// Window is the memory that holds the records of one piece, in shard order.
+// Window is the memory that holds the records of one piece, or some of them, in
+// shard order.
 type Window struct {
 	Pixels []byte
 	Labels []uint16
+	// Pick are the records to hold, counted from the start of the range that is
+	// read, in rising order; nil is all of it.
+	Pick []uint32
 }
 
 // NewWindow makes an empty window with room for that many records.
@@ -20,10 +25,10 @@ func NewWindow(records, recordBytes int) *Window {
 	return &Window{Pixels: make([]byte, 0, records*recordBytes), Labels: make([]uint16, 0, records)}
 }
 
-// LoadFunc fills the window with exactly the records of the piece, usually by
-// [Reader.ReadRange] on an object of the store. The window is large enough for
-// it and belongs to the stream; load may use it during the call only. A load
-// that failed may be called again for the same piece.
+// LoadFunc fills the window with exactly the records of the piece that the window
+// picks, usually by [Reader.ReadRange] on an object of the store. The window is
+// large enough for it and belongs to the stream; load may use it during the call
+// only. A load that failed may be called again for the same piece.
 type LoadFunc func(ctx context.Context, p Piece, dst *Window) error
 
 // Order is how a replica sees its records: a function of the key and the epoch.
@@ -65,6 +70,10 @@ type StreamSpec struct {
 	// InOrder reads the pieces as they come, the same in every epoch, for
 	// evaluation. Seed and Replica then do not matter.
 	InOrder bool
+	// Window is the most records of a piece that are held at a time; 0 is all of
+	// them. With fewer a piece is read once for each window of its order: less
+	// memory for more reading, and the same batches.
+	Window int
 	// Batch is the number of records a step takes; the last of an epoch may
 	// have fewer.
 	Batch int
@@ -73,7 +82,17 @@ type StreamSpec struct {
 	// more, the steps beyond have empty batches. All replicas of a job have the
 	// same number although their records may differ by one.
 	StepsPerEpoch int
+	// Parts, if more than one, divides the records of every batch as [Owned] does
+	// those of a data set: Next returns the part with the number Part. Streams
+	// that differ only in Part together read what one without parts reads.
+	Parts, Part int
 }
+
+// parts is Parts as it is meant.
+func (s StreamSpec) parts() int { return max(1, s.Parts) }
+
+// largestPart is the number of records of the largest part of a batch.
+func (s StreamSpec) largestPart() int { return (s.Batch-1)/s.parts() + 1 }
 
 // Validate says what is wrong with a spec that came from outside the program.
 func (s StreamSpec) Validate() error {
@@ -84,8 +103,12 @@ func (s StreamSpec) Validate() error {
 		return fmt.Errorf("shard: stream with batch %d, want 1 to %d", s.Batch, MaxRecords)
 	case int64(s.Batch)*int64(s.RecordBytes) > MaxBytes:
 		return fmt.Errorf("shard: stream with batches of %d records of %d bytes, more than %d bytes", s.Batch, s.RecordBytes, MaxBytes)
+	case s.Window < 0:
+		return fmt.Errorf("shard: stream with a window of %d records", s.Window)
 	case s.StepsPerEpoch < 1:
 		return fmt.Errorf("shard: stream with %d steps an epoch", s.StepsPerEpoch)
+	case s.Parts < 0 || s.Part < 0 || s.Part >= s.parts():
+		return fmt.Errorf("shard: stream of part %d of %d", s.Part, s.parts())
 	}
 	for i, p := range s.Pieces {
 		if p.Shard < 0 || p.From < 0 || p.To <= p.From || p.To > MaxRecords {
@@ -110,9 +133,24 @@ func BatchBytes(batch, recordBytes int) int64 {
 	return int64(batch) * int64(recordBytes+labelBytes)
 }
 
-// Bytes is exactly what a stream over s takes: [WindowBytes] plus [BatchBytes].
+// Bytes is exactly what a stream over s takes: [WindowBytes] plus the
+// [BatchBytes] of the largest part of a batch, or less where the window holds a
+// part of a piece, which adds the list of the records in it.
 func (s StreamSpec) Bytes() int64 {
-	return WindowBytes(s.Pieces, s.RecordBytes) + BatchBytes(s.Batch, s.RecordBytes)
+	all := WindowBytes(s.Pieces, s.RecordBytes) + BatchBytes(s.largestPart(), s.RecordBytes)
+	if most, held := largest(s.Pieces), s.held(); held < most {
+		all += int64(held)*orderBytes - int64(most-held)*int64(s.RecordBytes+labelBytes)
+	}
+	return all
+}
+
+// held is the most records that the window holds.
+func (s StreamSpec) held() int {
+	most := largest(s.Pieces)
+	if s.Window == 0 {
+		return most
+	}
+	return min(s.Window, most)
 }
 
 const orderBytes = 4
@@ -129,6 +167,8 @@ func largest(pieces []Piece) int {
 // and valid until the next call of Next.
 type Batch struct {
 	Step, Epoch int
+	// First is the place of the first of these records in the whole batch.
+	First int
 	// Pixels are the images one after the other, Labels their classes. Both
 	// are empty when the replica has no record left in this epoch.
 	Pixels []byte
@@ -158,7 +198,10 @@ type Stream struct {
 
 	window      *Window
 	loaded      int // index of the piece in the window; -1 for none
-	orderPiece  int // whose recordOrder this is; -1 for none
+	loadedPart  int // which part of its order that is, and of which epoch
+	loadedEpoch int
+	picked      []uint32 // room for window.Pick; nil where it holds whole pieces
+	orderPiece  int      // whose recordOrder this is; -1 for none
 	orderEpoch  int
 	recordOrder []uint32
 }
@@ -207,19 +250,23 @@ func NewStreamIn(memory []byte, spec StreamSpec) (*Stream, error) {
 		loaded:     -1,
 		orderPiece: -1,
 	}
+	held := spec.held()
 	s.pieceOrder, s.recordOrder = numbers(len(spec.Pieces)), numbers(most)
-	s.window = &Window{Labels: labels(most)[:0]}
-	s.batchLabels = labels(spec.Batch)
-	s.window.Pixels = pixels(most)[:0]
-	s.batchPixels = pixels(spec.Batch)
+	if held < most {
+		s.picked = numbers(held)
+	}
+	s.window = &Window{Labels: labels(held)[:0]}
+	s.batchLabels = labels(spec.largestPart())
+	s.window.Pixels = pixels(held)[:0]
+	s.batchPixels = pixels(spec.largestPart())
 	return s, nil
 }
 
-// Bytes is what the stream's buffers take: [WindowBytes] plus [BatchBytes].
+// Bytes is what the stream's buffers take, see [StreamSpec.Bytes].
 func (s *Stream) Bytes() int64 {
 	return int64(cap(s.batchPixels)) + labelBytes*int64(cap(s.batchLabels)) +
 		int64(cap(s.window.Pixels)) + labelBytes*int64(cap(s.window.Labels)) +
-		orderBytes*int64(cap(s.recordOrder)+cap(s.pieceOrder))
+		orderBytes*int64(cap(s.recordOrder)+cap(s.pieceOrder)+cap(s.picked))
 }
 
 // Step is the step that Next returns next.
@@ -246,7 +293,9 @@ func (s *Stream) Next(ctx context.Context, load LoadFunc) (Batch, error) {
 	if inEpoch <= s.records/s.spec.Batch {
 		from = min(s.records, inEpoch*s.spec.Batch)
 	}
-	n := min(s.spec.Batch, s.records-from)
+	first, end := Owned(min(s.spec.Batch, s.records-from), s.spec.parts(), s.spec.Part)
+	b.First = first
+	from, n := from+first, end-first
 	for filled := 0; filled < n; {
 		got, err := s.fill(ctx, load, epoch, from+filled, filled, n)
 		if err != nil {
@@ -266,15 +315,18 @@ func (s *Stream) fill(ctx context.Context, load LoadFunc, epoch, at, filled, n i
 	s.find(epoch, at)
 	index := int(s.pieceOrder[s.place])
 	piece := s.spec.Pieces[index]
-	if err := s.hold(ctx, load, index); err != nil {
+	s.arrange(epoch, index, piece.Len())
+	offset, size := at-s.before, s.spec.RecordBytes
+	end, err := s.hold(ctx, load, epoch, index, offset)
+	if err != nil {
 		return 0, err
 	}
-	s.arrange(epoch, index, piece.Len())
-
-	offset, size := at-s.before, s.spec.RecordBytes
-	count := min(n-filled, piece.Len()-offset)
+	count := min(n-filled, end-offset)
 	for i := range count {
 		record := int(s.recordOrder[offset+i])
+		if s.picked != nil {
+			record, _ = slices.BinarySearch(s.window.Pick, uint32(record))
+		}
 		copy(s.batchPixels[(filled+i)*size:(filled+i+1)*size], s.window.Pixels[record*size:])
 		s.batchLabels[filled+i] = s.window.Labels[record]
 	}
@@ -306,20 +358,35 @@ func (s *Stream) find(epoch, at int) {
 	}
 }
 
-// hold has the piece in the window. A replica with one piece loads it once for
-// all epochs, because the window keeps the order of the shard.
-func (s *Stream) hold(ctx context.Context, load LoadFunc, index int) error {
-	if s.loaded == index {
-		return nil
+// hold has the record at an offset of the piece's order in the window, and
+// returns where in the order the window ends. A replica with one piece that fits
+// loads it once for all epochs, because the window keeps the order of the shard.
+func (s *Stream) hold(ctx context.Context, load LoadFunc, epoch, index, offset int) (end int, err error) {
+	p, w := s.spec.Pieces[index], s.window
+	n, part := p.Len(), 0
+	from, end := 0, n
+	if held := s.spec.held(); held < n {
+		part = offset / held
+		from, end = part*held, min((part+1)*held, n)
+	}
+	partial := end-from < n
+	if s.loaded == index && s.loadedPart == part && (!partial || s.loadedEpoch == epoch) {
+		return end, nil
 	}
 	s.loaded = -1
-	p, w := s.spec.Pieces[index], s.window
+	w.Pick = nil
+	if s.picked != nil {
+		// Also a piece that fits is found through the list.
+		w.Pick = s.picked[:end-from]
+		copy(w.Pick, s.recordOrder[from:end])
+		slices.Sort(w.Pick)
+	}
 	pixels, labels := w.Pixels[:0], w.Labels[:0]
 	w.Pixels, w.Labels = pixels, labels
-	err := load(ctx, p, w)
-	if err == nil && (len(w.Labels) != p.Len() || len(w.Pixels) != p.Len()*s.spec.RecordBytes) {
+	err = load(ctx, p, w)
+	if err == nil && (len(w.Labels) != end-from || len(w.Pixels) != (end-from)*s.spec.RecordBytes) {
 		err = fmt.Errorf("%w: %d labels and %d bytes of pixels for %d records of %d bytes",
-			ErrFormat, len(w.Labels), len(w.Pixels), p.Len(), s.spec.RecordBytes)
+			ErrFormat, len(w.Labels), len(w.Pixels), end-from, s.spec.RecordBytes)
 	}
 	if err == nil && (cap(w.Labels) != cap(labels) || cap(w.Pixels) != cap(pixels)) {
 		// A load that brings its own memory would break the prediction.
@@ -327,10 +394,10 @@ func (s *Stream) hold(ctx context.Context, load LoadFunc, index int) error {
 	}
 	if err != nil {
 		w.Pixels, w.Labels = pixels, labels
-		return fmt.Errorf("load records [%d, %d) of shard %d: %w", p.From, p.To, p.Shard, err)
+		return end, fmt.Errorf("load records [%d, %d) of shard %d: %w", p.From, p.To, p.Shard, err)
 	}
-	s.loaded = index
-	return nil
+	s.loaded, s.loadedPart, s.loadedEpoch = index, part, epoch
+	return end, nil
 }
 
 // arrange has the order of the piece's records at hand.

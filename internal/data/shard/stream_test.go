@@ -24,6 +24,9 @@ type world struct {
 func (w *world) load(_ context.Context, p Piece, dst *Window) error {
 	w.loads++
 	for i := p.From; i < p.To; i++ {
+		if dst.Pick != nil && !slices.Contains(dst.Pick, uint32(i-p.From)) {
+			continue
+		}
 		id := p.Shard*w.shardRecords + i
 		dst.Labels = append(dst.Labels, uint16(id))
 		var record [8]byte
@@ -65,6 +68,7 @@ func drawWorld(t *rapid.T) (*world, StreamSpec) {
 		Seed:          rapid.Uint64().Draw(t, "seed"),
 		Replica:       replica,
 		InOrder:       rapid.Bool().Draw(t, "inOrder"),
+		Window:        rapid.IntRange(0, 45).Draw(t, "window"),
 		Batch:         rapid.IntRange(1, 30).Draw(t, "batch"),
 		StepsPerEpoch: rapid.IntRange(1, 12).Draw(t, "stepsPerEpoch"),
 	}
@@ -84,8 +88,14 @@ func TestStream_MatchesTheObviousTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w, spec := drawWorld(t)
 		s := newStream(t, spec)
-		if got, want := s.Bytes(), WindowBytes(spec.Pieces, spec.RecordBytes)+BatchBytes(spec.Batch, spec.RecordBytes); got != want {
-			t.Fatalf("the stream holds %d bytes, predicted %d", got, want)
+		want := WindowBytes(spec.Pieces, spec.RecordBytes) + BatchBytes(spec.Batch, spec.RecordBytes)
+		if most := largest(spec.Pieces); spec.Window > 0 && spec.Window < most {
+			// Fewer records of pixels and label, and a list of 4 bytes for each held.
+			want -= int64((most - spec.Window) * (spec.RecordBytes + 2))
+			want += int64(4 * spec.Window)
+		}
+		if got := s.Bytes(); got != want || spec.Bytes() != want {
+			t.Fatalf("the stream holds %d bytes, predicted %d, want %d", got, spec.Bytes(), want)
 		}
 		for epoch := range 3 {
 			var order []int
@@ -150,8 +160,16 @@ func TestStream_EpochHasEveryRecordOnce(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Fatalf("an epoch sees %v, want %v", got, want)
 			}
-			if w.loads > len(spec.Pieces) {
-				t.Fatalf("%d loads of %d pieces", w.loads, len(spec.Pieces))
+			most := 0
+			for _, p := range spec.Pieces {
+				if spec.Window == 0 {
+					most++
+				} else {
+					most += (p.Len() + spec.Window - 1) / spec.Window
+				}
+			}
+			if w.loads > most {
+				t.Fatalf("%d loads of %d pieces through a window of %d", w.loads, len(spec.Pieces), spec.Window)
 			}
 		}
 	})
@@ -237,9 +255,6 @@ func TestStream_ReadsShards(t *testing.T) {
 	h := Header{Records: 10, H: 2, W: 2, C: 1, Classes: 5}
 	pixels, labels := sample(h)
 	encoded := encode(t, h, pixels, labels)
-	s := newStream(t, StreamSpec{
-		Pieces: []Piece{{0, 0, 4}, {0, 6, 10}}, RecordBytes: 4, InOrder: true, Batch: 3, StepsPerEpoch: 3,
-	})
 	load := func(_ context.Context, p Piece, dst *Window) error {
 		rd, err := NewReader(bytes.NewReader(encoded))
 		if err != nil {
@@ -247,18 +262,23 @@ func TestStream_ReadsShards(t *testing.T) {
 		}
 		return rd.ReadRange(p.From, p.To, dst)
 	}
-	var gotPixels []byte
-	var gotLabels []uint16
-	for range 3 {
-		b, err := s.Next(t.Context(), load)
-		if err != nil {
-			t.Fatal(err)
+	for _, window := range []int{0, 1, 3, 4} {
+		s := newStream(t, StreamSpec{
+			Pieces: []Piece{{0, 0, 4}, {0, 6, 10}}, RecordBytes: 4, InOrder: true, Window: window, Batch: 3, StepsPerEpoch: 3,
+		})
+		var gotPixels []byte
+		var gotLabels []uint16
+		for range 3 {
+			b, err := s.Next(t.Context(), load)
+			if err != nil {
+				t.Fatal(err)
+			}
+			gotPixels, gotLabels = append(gotPixels, b.Pixels...), append(gotLabels, b.Labels...)
 		}
-		gotPixels, gotLabels = append(gotPixels, b.Pixels...), append(gotLabels, b.Labels...)
-	}
-	if !bytes.Equal(gotPixels, append(bytes.Clone(pixels[:16]), pixels[24:]...)) ||
-		!slices.Equal(gotLabels, append(slices.Clone(labels[:4]), labels[6:]...)) {
-		t.Error("records differ")
+		if !bytes.Equal(gotPixels, append(bytes.Clone(pixels[:16]), pixels[24:]...)) ||
+			!slices.Equal(gotLabels, append(slices.Clone(labels[:4]), labels[6:]...)) {
+			t.Errorf("window of %d: records differ", window)
+		}
 	}
 }
 
@@ -342,6 +362,7 @@ func TestStreamSpec_Validate(t *testing.T) {
 		"huge batch":  func(s *StreamSpec) { s.Batch = MaxRecords + 1 },
 		"batch bytes": func(s *StreamSpec) { s.Batch, s.RecordBytes, s.Pieces = MaxRecords, 8, nil },
 		"steps":       func(s *StreamSpec) { s.StepsPerEpoch = 0 },
+		"window":      func(s *StreamSpec) { s.Window = -1 },
 		"shard":       func(s *StreamSpec) { s.Pieces = []Piece{{-1, 0, 2}} },
 		"from":        func(s *StreamSpec) { s.Pieces = []Piece{{0, -1, 2}} },
 		"empty piece": func(s *StreamSpec) { s.Pieces = []Piece{{0, 2, 2}} },
@@ -430,5 +451,65 @@ func TestNewStreamIn_BadMemory(t *testing.T) {
 	spec.Batch = 0
 	if _, err := NewStreamIn(memory, spec); err == nil {
 		t.Error("a bad spec: no objection")
+	}
+}
+
+// TestStream_Parts: the parts of every batch, one after the other, are the batch.
+func TestStream_Parts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		records, perShard := rapid.IntRange(1, 60).Draw(t, "records"), rapid.IntRange(1, 20).Draw(t, "records a shard")
+		spec := StreamSpec{
+			Pieces: Pieces(records, perShard, 1, 0), RecordBytes: 1, Seed: 3, Batch: rapid.IntRange(1, 20).Draw(t, "batch"),
+		}
+		spec.StepsPerEpoch = (records + spec.Batch - 1) / spec.Batch
+		load := func(_ context.Context, p Piece, dst *Window) error {
+			for i := p.From; i < p.To; i++ {
+				dst.Pixels, dst.Labels = append(dst.Pixels, byte(i)), append(dst.Labels, uint16(p.Shard))
+			}
+			return nil
+		}
+		open := func(spec StreamSpec) *Stream {
+			s, err := NewStream(spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Bytes() != spec.Bytes() {
+				t.Fatalf("takes %d bytes, predicted %d", s.Bytes(), spec.Bytes())
+			}
+			return s
+		}
+		whole := open(spec)
+		spec.Parts = rapid.IntRange(1, 7).Draw(t, "parts")
+		parts := make([]*Stream, spec.Parts)
+		for i := range parts {
+			spec.Part = i
+			parts[i] = open(spec)
+		}
+		for range 2 * spec.StepsPerEpoch {
+			want, err := whole.Next(context.Background(), load)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pixels, labels := []byte(nil), []uint16(nil)
+			for i, s := range parts {
+				got, err := s.Next(context.Background(), load)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got.First != len(labels) || got.Step != want.Step || got.Epoch != want.Epoch {
+					t.Fatalf("part %d of step %d starts with record %d", i, want.Step, got.First)
+				}
+				pixels, labels = append(pixels, got.Pixels...), append(labels, got.Labels...)
+			}
+			if !slices.Equal(pixels, want.Pixels) || !slices.Equal(labels, want.Labels) {
+				t.Fatalf("step %d: parts have %v of %v, the batch %v of %v", want.Step, pixels, labels, want.Pixels, want.Labels)
+			}
+		}
+	})
+	for _, part := range []int{-1, 3} {
+		spec := StreamSpec{RecordBytes: 1, Batch: 1, StepsPerEpoch: 1, Parts: 3, Part: part}
+		if err := spec.Validate(); err == nil {
+			t.Errorf("part %d of 3 is accepted", part)
+		}
 	}
 }

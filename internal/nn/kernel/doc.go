@@ -11,7 +11,8 @@
 //     fuse a multiply-add on the platforms that have one.
 //  2. Every sum is one chain of additions per result, in a stated order:
 //     convolution and dense forward start from the bias and take kernel row,
-//     kernel column and channel in, or the inputs, in order; a gradient of a
+//     kernel column and channel in, or the inputs, in order, without what pads an
+//     input; a gradient of a
 //     parameter starts from its old value and takes records in order, inside a
 //     record the outputs row by row; the gradient of a dense layer's input
 //     takes the units in order; that of a convolution's input takes outputs row
@@ -35,4 +36,58 @@
 //
 // Loops run over outputs, so that a vectorised set may keep one chain per lane
 // and the same order.
+//
+// # Arithmetic of fma-1
+//
+// fma-1 is the set of processors with fused multiply-add. It is an order of sums
+// and a rounding rule, not a width of vectors: lanes lie over outputs, so AVX2
+// assembly, whatever comes after it, and plain Go (FMAReference) give the same
+// bits, on any number of threads, which share out nothing but outputs and the
+// segments below.
+//
+//  1. The operations are fused multiply-add, addition, subtraction,
+//     multiplication, division and square root of float32, each rounded once, to
+//     nearest even. An operand below 2^-126 counts as a zero of its sign. A result
+//     that is below 2^-126 when rounded to 24 bits as if the exponent had no lower
+//     bound is a zero of its sign. This is what MXCSR's FTZ and DAZ do; round.go is
+//     the same in plain Go. Each entry of the set is a phase of its own: on each of
+//     its threads MXCSR is set at its start and restored at its end, so what runs
+//     between kernels knows nothing of it.
+//  2. A chain is s = fma(a, b, s) for one product after the other, s kept in
+//     float32 in between, so it may be cut and continued anywhere.
+//  3. Convolution forward: one chain for each output, from the bias, over kernel
+//     row, kernel column, channel in. What pads an input is +0 and counts like any
+//     other value, here and in 7. Then the maximum, the first of equals, then ReLU.
+//  4. Dense forward: the inputs are four groups, each one chain from +0 over its
+//     inputs; the groups' sums are added in order, ((g0+g1)+g2)+g3, then the bias,
+//     then ReLU. Where the input is a flattened map of Rows x Cols pixels, its rows
+//     are cut in halves (the first of Cols/2 pixels, rounded down), and group i
+//     starts with half 2*Rows*i/4, rounded down. Else all is one group. Groups
+//     without inputs are left out. So what follows from a range of an earlier
+//     convolution's pooled pixels can be summed with it, without changing a bit.
+//  5. Dense, gradient of the weights: one chain each, from +0 (or what an earlier
+//     part of the batch left) over records. Of the bias: additions, the same order.
+//  6. Dense, gradient of the input: one chain from +0 over the units.
+//  7. Convolution, gradients of the weights and the bias: the output's rows, cut in
+//     halves as above, are S segments of neighbouring halves: S is the smaller of
+//     2*rows and 2^15 / ((K*K*C+1)*F), but one at least, and segment i starts with
+//     half 2*rows*i/S, all rounded down. For every weight each segment has one
+//     chain from +0, over records and inside a record over the segment's pixels,
+//     row by row: of a pooled pixel the product of its gradient and the value that
+//     met the weight at its maximum. The bias adds gradients in that order. When
+//     the batch is complete, segments are added in order. The partial sums are
+//     kept between parts of a batch. So a range of pixels can be worked through for
+//     all records before the next one, and parts of a batch may come one by one.
+//  8. Convolution, gradient of the input: one chain from +0 over outputs (after
+//     pooling) row by row, and at each over filters. Without a pool and with a
+//     stride of one all K*K windows count, +0 being the gradient of those that are
+//     not outputs; else terms whose gradient is zero are left out.
+//  9. Terms whose gradient is zero are also left out of 7 where an output is pooled,
+//     unless the window is 3x3, the stride one, the pool 2x2 and the filters are a
+//     multiple of eight. For finite values that shows in the sign of a zero at most.
+//  10. Adam: m = fma(g-m, 1-beta1, m); v = fma(fma(g, g, -v), 1-beta2, v);
+//     w = w - m*alpha / (sqrt(v)+epsilon).
+//  11. ReLU makes +0 of what is not positive; gradients that a closed ReLU stops are
+//     +0. NaN passes through ReLU and max-pool; its place in the window, and which
+//     NaN it is, is not defined.
 package kernel

@@ -9,8 +9,10 @@ package kernel
 // All slices hold float32 values, records outermost, channels innermost. n is
 // the number of records; slices may be longer than needed. Kernels write only
 // the ranges named here, keep no reference, allocate nothing, and may run at
-// once on memory that does not overlap. Sizes are the caller's promise: a slice
-// that is too short is a bug and panics.
+// once on memory that does not overlap, unless the set has a team. Sizes are the
+// caller's promise: a slice that is too short is a bug and panics. Scratch is
+// what Scratch of the layer's geometry says; its content is undefined before and
+// after.
 //
 // Gradients take their places from the values they belong to: dx may be x
 // itself, which is then overwritten after its last use.
@@ -27,22 +29,56 @@ type Set struct {
 	// its window, the first of equals.
 	ConvForward func(g Conv, n int, x, w, bias, y []float32, arg []uint8, scratch []float32)
 
-	// ConvBackward adds the gradients of the weights and the bias to dw and db,
-	// given dy, the gradient of the pooled but not yet rectified output. Then it
-	// writes dx [n, H, W, C], the gradient of x, unless dx is nil.
-	ConvBackward func(g Conv, n int, x, w []float32, arg []uint8, dy, dw, db, dx, scratch []float32)
+	// ConvBackward adds to the gradients of the weights and the bias, given dy,
+	// the gradient of the pooled but not yet rectified output. Then it writes
+	// dx [n, H, W, C], the gradient of x, unless dx is nil.
+	ConvBackward func(g Conv, n int, x, w []float32, arg []uint8, dy []float32, grad Gradient, dx, scratch []float32)
 
 	// DenseForward writes y [n, Out] from x [n, In], w [In, Out] and bias [Out],
 	// rectified as g says.
-	DenseForward func(g Dense, n int, x, w, bias, y []float32)
+	DenseForward func(g Dense, n int, x, w, bias, y, scratch []float32)
 
-	// DenseBackward adds the gradients of the weights and the bias to dw and db,
-	// given dy, the gradient of the not yet rectified output. Then it writes
-	// dx [n, In], the gradient of x, unless dx is nil.
-	DenseBackward func(g Dense, n int, x, w, dy, dw, db, dx []float32)
+	// DenseBackward adds to the gradients of the weights and the bias, given dy,
+	// the gradient of the not yet rectified output. Then it writes dx [n, In],
+	// the gradient of x, unless dx is nil.
+	DenseBackward func(g Dense, n int, x, w, dy []float32, grad Gradient, dx, scratch []float32)
+
+	// NormStatistics, NormForward and NormBackward are the functions of that name,
+	// with the same bits in every set.
+	NormStatistics func(g Norm, n int, x, mean, variance []float32)
+	NormForward    func(g Norm, n int, x, mean, variance, gamma, beta, y []float32, arg []uint8, scratch []float32)
+	NormBackward   func(g Norm, n int, x, mean, variance, gamma []float32, arg []uint8, dy, dgamma, dbeta, dx, scratch []float32)
 
 	// Adam updates w, m and v with the gradient g; all have one length.
 	Adam func(w, g, m, v []float32, f AdamFactors)
+
+	// Finite says whether no value is infinite or NaN.
+	Finite func(v []float32) bool
+
+	on func(*Team) Set
+}
+
+// On returns the set with its work shared out to a team; its bits are the same.
+// It is then used by one goroutine at a time. A set that knows no teams returns
+// itself.
+func (s Set) On(t *Team) Set {
+	if s.on == nil || t == nil {
+		return s
+	}
+	return s.on(t)
+}
+
+// Gradient is where the backward pass of a layer leaves the gradients of its
+// parameters: sums over records, which may come in several calls, in order.
+type Gradient struct {
+	W, Bias []float32
+	// Partial has Partials() values of a convolution's geometry: what is not
+	// yet added up. It is kept from one call to the next.
+	Partial []float32
+	// First: the sums start from zero, whatever W, Bias and Partial hold.
+	First bool
+	// Last: W and Bias are due. Before, they are undefined.
+	Last bool
 }
 
 // Conv is the geometry of a convolution and of what is fused to it. The zero
@@ -65,8 +101,9 @@ type Conv struct {
 	Rectified bool
 }
 
-// Pad counts the rows and columns of zeros around an input. They are not stored:
-// their products are left out of the sums, which for finite values does not show.
+// Pad counts the rows and columns of zeros around an input, which are not stored.
+// A set states whether sums have their products; for finite values that shows in the
+// sign of a zero at most.
 type Pad struct{ Top, Left, Bottom, Right int }
 
 // Out returns the height and width of the output, after pooling.
@@ -83,7 +120,21 @@ func (g Conv) stride() int { return max(g.Stride, 1) }
 // weights returns the number of weights of one filter.
 func (g Conv) weights() int { return g.K * g.K * g.C }
 
-// ForwardScratch returns the float32 values of scratch that ConvForward needs:
+// Partials returns the float32 values of Gradient.Partial, for any set.
+func (g Conv) Partials() int64 { return int64(g.segments()) * int64(g.parameters()) }
+
+// Scratch returns the float32 values of scratch that both passes need, with any
+// set and at most the given number of threads. train and dx say whether the
+// backward pass is wanted, and the gradient of x.
+func (g Conv) Scratch(threads int, train, dx bool) int64 {
+	n := max(g.ForwardScratch(), g.fmaScratch(threads, train, dx))
+	if train {
+		n = max(n, g.BackwardScratch(dx))
+	}
+	return n
+}
+
+// ForwardScratch returns the float32 values of scratch that generic-1 needs forward:
 // the rows that one row of pooled output is made from. The content is undefined
 // before and after.
 func (g Conv) ForwardScratch() int64 {
@@ -94,8 +145,8 @@ func (g Conv) ForwardScratch() int64 {
 	return int64(g.Pool) * int64(g.Pool) * int64(w) * int64(g.F)
 }
 
-// BackwardScratch returns the float32 values of scratch that ConvBackward
-// needs: the gradient of the weights, filters outermost; and if the gradient of
+// BackwardScratch returns the float32 values of scratch that generic-1 needs
+// backward: the gradient of the weights, filters outermost; and if the gradient of
 // x is wanted, the weights in that order and one record's gradient.
 func (g Conv) BackwardScratch(dx bool) int64 {
 	n := int64(g.weights()) * int64(g.F)
@@ -108,12 +159,19 @@ func (g Conv) BackwardScratch(dx bool) int64 {
 // Dense is the geometry of a fully connected layer.
 type Dense struct {
 	In, Out int
+	// Rows and Cols say that the inputs are a flattened map of that size. Its
+	// rows are where sums are restarted. Zero if there was none.
+	Rows, Cols int
 	// ReLU says that the output is rectified.
 	ReLU bool
 	// Rectified says that x came out of a ReLU: its gradient is zero where x is
 	// not positive.
 	Rectified bool
 }
+
+// Scratch returns the float32 values of scratch that both passes of at most n
+// records need, with any set and at most the given number of threads.
+func (g Dense) Scratch(n, threads int) int64 { return g.fmaScratch(n, threads) }
 
 // AdamFactors are the constants of one Adam step.
 type AdamFactors struct {
@@ -127,12 +185,30 @@ type AdamFactors struct {
 // stated in the package's documentation.
 func Generic() Set {
 	return Set{
-		Name:          "generic-1",
-		Convert:       convert,
-		ConvForward:   convForward,
-		ConvBackward:  convBackward,
-		DenseForward:  denseForward,
-		DenseBackward: denseBackward,
-		Adam:          adam,
+		Name:        "generic-1",
+		Convert:     convert,
+		ConvForward: convForward,
+		ConvBackward: func(g Conv, n int, x, w []float32, arg []uint8, dy []float32, grad Gradient, dx, scratch []float32) {
+			grad.start()
+			convBackward(g, n, x, w, arg, dy, grad.W, grad.Bias, dx, scratch)
+		},
+		DenseForward: func(g Dense, n int, x, w, bias, y, _ []float32) { denseForward(g, n, x, w, bias, y) },
+		DenseBackward: func(g Dense, n int, x, w, dy []float32, grad Gradient, dx, _ []float32) {
+			grad.start()
+			denseBackward(g, n, x, w, dy, grad.W, grad.Bias, dx)
+		},
+		NormStatistics: NormStatistics,
+		NormForward:    NormForward,
+		NormBackward:   NormBackward,
+		Adam:           adam,
+		Finite:         Finite,
+	}
+}
+
+// start clears the sums at the first call.
+func (g Gradient) start() {
+	if g.First {
+		clear(g.W)
+		clear(g.Bias)
 	}
 }

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -152,12 +153,12 @@ func TestNormFusedEqualsApart(t *testing.T) {
 		outH, outW := g.Out()
 		out := n * outH * outW * g.C
 		y, arg, wantY, wantArg := make([]float32, out), make([]uint8, out), make([]float32, out), make([]uint8, out)
-		NormForward(g, n, x, mean, variance, gamma, beta, y, arg, make([]float32, g.ForwardScratch()))
+		NormForward(g, n, x, mean, variance, gamma, beta, y, arg, make([]float32, g.Scratch(1, false)))
 
 		apart, p := g, Pool{g.H, g.W, g.C, size}
 		apart.Pool = 1
 		full := make([]float32, len(x))
-		NormForward(apart, n, x, mean, variance, gamma, beta, full, nil, make([]float32, apart.ForwardScratch()))
+		NormForward(apart, n, x, mean, variance, gamma, beta, full, nil, make([]float32, apart.Scratch(1, false)))
 		MaxPool(p, n, full, wantY, wantArg)
 		same(t, "y", y, wantY)
 		if !slices.Equal(arg, wantArg) {
@@ -166,9 +167,8 @@ func TestNormFusedEqualsApart(t *testing.T) {
 
 		dy := numbers(r, out)
 		MaxPoolBackward(p, n, arg, dy, full)
-		dgamma, dbeta, wantGamma, wantBeta := numbers(r, g.C), make([]float32, g.C), make([]float32, g.C), make([]float32, g.C)
-		copy(wantGamma, dgamma)
-		dx, wantDX, scratch := slices.Clone(x), make([]float32, len(x)), make([]float32, g.BackwardScratch())
+		dgamma, dbeta, wantGamma, wantBeta := numbers(r, g.C), numbers(r, g.C), make([]float32, g.C), make([]float32, g.C)
+		dx, wantDX, scratch := slices.Clone(x), make([]float32, len(x)), make([]float32, g.Scratch(1, true))
 		NormBackward(apart, n, x, mean, variance, gamma, nil, full, wantGamma, wantBeta, wantDX, scratch)
 		NormBackward(g, n, dx, mean, variance, gamma, arg, dy, dgamma, dbeta, dx, scratch)
 		near(t, "dgamma", dgamma, wantGamma)
@@ -183,6 +183,70 @@ func near(t *testing.T, what string, got, want []float32) {
 	for i, w := range want {
 		if d := math.Abs(float64(got[i] - w)); d > 1e-4*math.Abs(float64(w))+1e-4 {
 			t.Fatalf("%s: value %d is %v, want %v", what, i, got[i], w)
+		}
+	}
+}
+
+// Every form of every set normalises with the bits of the plain functions.
+func TestNormForms(t *testing.T) {
+	forms := forms(t)
+	for i := range 150 {
+		r := rand.New(rand.NewPCG(uint64(i), 17))
+		g := Norm{
+			H: 1 + r.IntN(9), W: 1 + r.IntN(9), C: []int{1, 7, 8, 16, 24, 32, 37, 160}[r.IntN(8)], Pool: 1 + r.IntN(3),
+			Epsilon: 1e-3, ReLU: r.IntN(2) > 0, Rectified: r.IntN(2) > 0,
+		}
+		g.H, g.W = max(g.H, g.Pool), max(g.W, g.Pool)
+		n := 1 + r.IntN(3)
+		if i%10 == 0 { // shared out
+			n = 1 + 1<<15/(g.H*g.W*g.C)
+		}
+		outH, outW := g.Out()
+		out := n * outH * outW * g.C
+		special := i%4 == 1
+		x := wide(r, n*g.H*g.W*g.C, special)
+		gamma, beta, dy := wide(r, g.C, special), wide(r, g.C, special), wide(r, out, special)
+		type result struct {
+			mean, variance, y, dgamma, dbeta, dx []float32
+			arg                                  []uint8
+		}
+		run := func(set Set, odd int) (l result) {
+			guard := func(n int) []float32 {
+				v, alive := guarded(make([]float32, n), odd)
+				t.Cleanup(func() {
+					if !alive() {
+						t.Errorf("%+v: a value outside was written", g)
+					}
+				})
+				return v
+			}
+			l = result{guard(g.C), guard(g.C), guard(out), guard(g.C), guard(g.C), guard(len(x)), nil}
+			arg, alive := guarded(make([]uint8, out), odd)
+			l.arg = arg
+			scratch := guard(int(g.Scratch(8, true)))
+			set.NormStatistics(g, n, x, l.mean, l.variance)
+			set.NormForward(g, n, x, l.mean, l.variance, gamma, beta, l.y, l.arg, scratch)
+			// In place, as in a program.
+			copy(l.dx, x)
+			set.NormBackward(g, n, l.dx, l.mean, l.variance, gamma, l.arg, dy, l.dgamma, l.dbeta, l.dx, scratch)
+			if !alive() {
+				t.Errorf("%+v: a place outside was written", g)
+			}
+			return l
+		}
+		want := run(Generic(), 0)
+		for name, set := range forms {
+			got := run(set, r.IntN(8))
+			what := fmt.Sprintf("%s, %+v, %d records: ", name, g, n)
+			equal(t, what+"mean", got.mean, want.mean)
+			equal(t, what+"variance", got.variance, want.variance)
+			equal(t, what+"y", got.y, want.y)
+			equal(t, what+"dgamma", got.dgamma, want.dgamma)
+			equal(t, what+"dbeta", got.dbeta, want.dbeta)
+			equal(t, what+"dx", got.dx, want.dx)
+			if g.Pool > 1 && !slices.Equal(got.arg, want.arg) {
+				t.Fatalf("%splaces %v, want %v", what, got.arg, want.arg)
+			}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,9 +77,11 @@ func work(t *testing.T, s *mem.Store, params json.RawMessage) (answer string) {
 			Version: "test", KernelSet: kernel.Generic().Name, Package: 9 * job.MB, Held: job.MB, FLOPS: 1e9, StoreRate: 1e8,
 		}}))
 	}
-	task.Budget = 0 // in virtual time no step takes any
+	if !task.Meet {
+		task.Budget = 0 // in virtual time no step takes any
+	}
 	w := worker.New(worker.Config{
-		Container: "c", Open: func(context.Context, string) (store.Store, error) { return s.Share(), nil },
+		Container: "c", Kernels: kernel.Generic(), Open: func(context.Context, string) (store.Store, error) { return s.Share(), nil },
 	})
 	defer func() { _ = w.Close() }()
 	post := func(path, body string) string {
@@ -100,6 +103,7 @@ func train(t *testing.T, fault func(w *whisk, n int) reply, outcome func(n int, 
 	synctest.Test(t, func(t *testing.T) {
 		s := tinyStore(t)
 		w := newWhisk(t)
+		t.Cleanup(w.running.Wait)
 		w.script = func(n int, params json.RawMessage) script {
 			answer := work(t, s, params)
 			made := script{after: time.Second, result: answer}
@@ -108,13 +112,12 @@ func train(t *testing.T, fault func(w *whisk, n int) reply, outcome func(n int, 
 			}
 			return outcome(n, made)
 		}
-		posts := 0
+		var posts atomic.Int32
 		w.fault = func(rw http.ResponseWriter, r *http.Request, body []byte) bool {
 			if r.Method != http.MethodPost {
 				return false
 			}
-			answer := fault(w, posts)
-			posts++
+			answer := fault(w, int(posts.Add(1))-1)
 			if answer == nil {
 				return false
 			}
@@ -135,7 +138,7 @@ func train(t *testing.T, fault func(w *whisk, n int) reply, outcome func(n int, 
 		if _, err := s.Status(t.Context(), job.Keys{Job: "job"}.Fence(0)); err != nil {
 			t.Errorf("tasks that may go on are not ended: %v", err)
 		}
-		calls = len(w.records)
+		calls = w.accepted
 		if len(w.packages)+len(w.actions) != 0 {
 			t.Errorf("left behind: %v, %v", w.packages, w.actions)
 		}
@@ -161,7 +164,7 @@ func TestJob_SameModelThroughFaults(t *testing.T) {
 	none := func(*whisk, int) reply { return nil }
 	as := func(_ int, s script) script { return s }
 	want, calls := train(t, none, as)
-	if want.Status != job.Succeeded || want.Model.Digest == "" || calls < 10 {
+	if want.Status != job.Succeeded || want.Model.Digest == "" || calls < 5 {
 		t.Fatalf("without faults: %+v, %d calls", want, calls)
 	}
 	every := func(nth int, answer func(w *whisk) reply) func(*whisk, int) reply {
@@ -222,10 +225,9 @@ func TestJob_SameModelThroughFaults(t *testing.T) {
 // TestJob_DoubtfulDeathsGrow: a worker that dies again and again in a way that
 // may be for its memory gets more of it.
 func TestJob_DoubtfulDeathsGrow(t *testing.T) {
-	died := 0
+	var died atomic.Int32
 	record, _ := train(t, func(*whisk, int) reply { return nil }, func(_ int, s script) script {
-		if strings.Contains(s.result, `"step"`) && died < 4 {
-			died++
+		if strings.Contains(s.result, `"step"`) && died.Add(1) <= 4 {
 			return script{after: time.Second, status: statusDeveloper, result: `{"error":"command exited"}`}
 		}
 		return s
@@ -238,7 +240,7 @@ func TestJob_DoubtfulDeathsGrow(t *testing.T) {
 		grown = grown || a.MemoryLimit > 128*job.MB
 	}
 	if !grown {
-		t.Errorf("after %d deaths the actions are %+v", died, record.Actions)
+		t.Errorf("after %d deaths the actions are %+v", min(died.Load(), 4), record.Actions)
 	}
 }
 

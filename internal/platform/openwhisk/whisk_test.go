@@ -53,8 +53,11 @@ type whisk struct {
 	actions  map[string]json.RawMessage // by pkg/name
 	versions map[string]int
 	records  map[string]recorded
-	requests []string // "METHOD path?query", in order
-	// script says what becomes of a call; default: a success after a second.
+	accepted int            // calls
+	running  sync.WaitGroup // those whose script is not known yet
+	requests []string       // "METHOD path?query", in order
+	// script says what becomes of a call, and may take its time; default: a success
+	// after a second.
 	script func(n int, params json.RawMessage) script
 	// fault may answer a request in another way; true when it did.
 	fault func(rw http.ResponseWriter, r *http.Request, body []byte) bool
@@ -227,15 +230,23 @@ func (w *whisk) serveInvoke(rw http.ResponseWriter, full string, body []byte) {
 	respond(rw, http.StatusAccepted, `{"activationId":"`+id+`"}`)
 }
 
-// accept takes a call and writes its record, which is seen once its time has
-// come.
+// accept takes a call. Its record is seen once its time has come.
 func (w *whisk) accept(params []byte) (id string) {
-	n := len(w.records)
+	n := w.accepted
+	w.accepted++
 	id = fmt.Sprintf("%032x", n+1)
-	s := script{after: time.Second}
-	if w.script != nil {
-		s = w.script(n, params)
-	}
+	w.running.Go(func() {
+		s := script{after: time.Second}
+		if w.script != nil {
+			s = w.script(n, params)
+		}
+		rec := s.record(id)
+		w.set(func() { w.records[id] = rec })
+	})
+	return id
+}
+
+func (s script) record(id string) recorded {
 	if s.status == "" {
 		s.status = statusSuccess
 	}
@@ -251,8 +262,7 @@ func (w *whisk) accept(params []byte) (id string) {
 	}
 	rec.text = fmt.Sprintf(`{"activationId":%q,"name":"m","namespace":"guest","response":{"status":%q,"success":%t,"result":%s},%s}`,
 		id, s.status, s.status == statusSuccess, s.result, s.more)
-	w.records[id] = rec
-	return id
+	return rec
 }
 
 func (w *whisk) serveRecord(rw http.ResponseWriter, parts []string) {
@@ -329,6 +339,7 @@ func worldWith(t *testing.T, cfg Config, test func(t *testing.T, w *whisk, c *Cl
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWhisk(t)
+		t.Cleanup(w.running.Wait)
 		c := connect(t, w, cfg)
 		test(t, w, c)
 	})

@@ -3,6 +3,8 @@
 package platformtest
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -20,8 +22,11 @@ func testSecrets(b *bench) {
 		Environ []string
 		Init    map[string]string
 		Args    []string
+		Sum     string
 	}](b.T, outcome)
-	if report.Init["SECRET"] != secret {
+	// The platform may take secrets out of results, so the worker says what it got
+	// by its digest.
+	if want := fmt.Sprintf("%x", sha256.Sum256([]byte(secret))); report.Sum != want {
 		b.Errorf("worker got the init-only parameters %v", report.Init)
 	}
 	for _, name := range []string{"__OW_NAMESPACE", "__OW_ACTION_NAME", "__OW_ACTION_VERSION", "__OW_ACTIVATION_ID", "__OW_DEADLINE"} {
@@ -30,7 +35,7 @@ func testSecrets(b *bench) {
 		}
 	}
 	for _, text := range slices.Concat(report.Environ, report.Args) {
-		if strings.Contains(text, secret) {
+		if strings.Contains(text, secret) || strings.Contains(text, "[redacted]") {
 			b.Errorf("an init-only parameter is in the worker's environment or command line: %s", text)
 		}
 	}

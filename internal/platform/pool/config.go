@@ -26,6 +26,8 @@ type Config struct {
 	// StartTimeout bounds the start of a container, /init not included. Default
 	// 60 s.
 	StartTimeout time.Duration
+	// CloseTimeout bounds how long Close waits for containers to end. Default 30 s.
+	CloseTimeout time.Duration
 	// PauseGrace is how long an idle container stays ready to run before it is
 	// paused, where the driver can do that. Default 10 s; negative: never.
 	PauseGrace time.Duration
@@ -70,6 +72,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.TimeoutMax, max(5*time.Minute, c.TimeoutMin, c.TimeoutDefault))
 	setDefault(&c.TimeoutDefault, min(max(time.Minute, c.TimeoutMin), c.TimeoutMax))
 	setDefault(&c.StartTimeout, time.Minute)
+	setDefault(&c.CloseTimeout, 30*time.Second)
 	setDefault(&c.PauseGrace, 10*time.Second)
 	setDefault(&c.IdleTimeout, 10*time.Minute)
 	setDefault(&c.Concurrency, 1000)
@@ -109,6 +112,7 @@ func (c Config) validate() error {
 	want(c.TimeoutDefault >= c.TimeoutMin && c.TimeoutDefault <= c.TimeoutMax,
 		"default timeout %v is outside %v to %v", c.TimeoutDefault, c.TimeoutMin, c.TimeoutMax)
 	want(c.StartTimeout > 0, "start timeout %v: want more than 0", c.StartTimeout)
+	want(c.CloseTimeout > 0, "close timeout %v: want more than 0", c.CloseTimeout)
 	want(c.IdleTimeout > 0, "idle timeout %v: want more than 0", c.IdleTimeout)
 	want(c.Concurrency > 0, "concurrency %d: want more than 0", c.Concurrency)
 	want(c.PayloadMax > 0, "maximum payload %v: want more than 0", c.PayloadMax)

@@ -51,6 +51,8 @@ type Spec struct {
 	Image string
 	// Memory is the hard limit.
 	Memory job.Bytes
+	// PayloadMax bounds an answer of the worker; 0 means 1 MB.
+	PayloadMax job.Bytes
 }
 
 // Container is one container. Init comes first and once; then calls of Run, one

@@ -102,6 +102,15 @@ func makeEnded(cmd command) Ended {
 	}
 }
 
+// redactBody takes init-only parameters out of what a worker answered, whatever
+// that is.
+func redactBody(body []byte, secrets map[string]string) []byte {
+	if json.Valid(body) {
+		return redactResult(body, secrets)
+	}
+	return []byte(redact(string(body), secrets))
+}
+
 // deployed reports whether the pool keeps the action.
 func (d *deployment) deployed() bool { return d.function == nil && !d.cell }
 

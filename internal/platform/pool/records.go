@@ -3,6 +3,8 @@
 package pool
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -112,3 +114,47 @@ func redact(text string, secrets map[string]string) string {
 }
 
 const redactMin = 4
+
+// redactResult is redact for the texts in a JSON object. A result without any of
+// the values stays as it is.
+func redactResult(result json.RawMessage, secrets map[string]string) json.RawMessage {
+	decoder := json.NewDecoder(bytes.NewReader(result))
+	decoder.UseNumber()
+	var object any
+	if len(result) == 0 || decoder.Decode(&object) != nil {
+		return result
+	}
+	found := false
+	object = redactAll(object, func(text string) string {
+		clean := redact(text, secrets)
+		found = found || clean != text
+		return clean
+	})
+	if !found {
+		return result
+	}
+	clean, err := json.Marshal(object)
+	if err != nil {
+		panic("BUG: a decoded object cannot be encoded: " + err.Error())
+	}
+	return clean
+}
+
+// redactAll applies clean to all texts in a decoded JSON value, names of members
+// too.
+func redactAll(value any, clean func(string) string) any {
+	switch value := value.(type) {
+	case string:
+		return clean(value)
+	case []any:
+		for i, v := range value {
+			value[i] = redactAll(v, clean)
+		}
+	case map[string]any:
+		for name, v := range value {
+			delete(value, name)
+			value[clean(name)] = redactAll(v, clean)
+		}
+	}
+	return value
+}

@@ -92,13 +92,32 @@ func Open(ctx context.Context, cfg Config, driver Driver) (*Pool, error) {
 
 // Close ends all calls with the outcome Cancelled, kills all containers, waits
 // until they are gone and closes the driver. Outcomes can still be awaited
-// afterwards. Idempotent.
+// afterwards. Idempotent. A container that the system does not let go, such as a
+// process that waits for a broken disk, is left after Config.CloseTimeout: the
+// error names it, and the driver stays open.
 func (p *Pool) Close() error { return p.close() }
 
 func (p *Pool) shutdown() error {
 	_ = p.do(context.Background(), func(now time.Time) ([]command, error) { return p.machine.shutdown(now), nil })
-	<-p.stopped
-	p.workers.Wait()
+	ended := make(chan struct{})
+	go func() {
+		<-p.stopped
+		p.workers.Wait()
+		close(ended)
+	}()
+	timer := time.NewTimer(p.cfg.CloseTimeout)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+		var left []string
+		_ = p.do(context.Background(), func(time.Time) ([]command, error) {
+			left = slices.Sorted(maps.Keys(p.boxes))
+			return nil, nil
+		})
+		return fmt.Errorf("close pool: %w: after %v there are still the containers %v; they hold what they use until the system ends them",
+			platform.ErrUnavailable, p.cfg.CloseTimeout, left)
+	}
 	if err := p.driver.Close(); err != nil {
 		return fmt.Errorf("close pool: %w", err)
 	}
@@ -404,7 +423,7 @@ func (p *Pool) gone(container string) {
 
 // start starts a container and keeps an eye on it.
 func (p *Pool) start(cmd command, b *box) message {
-	container, err := p.driver.Start(b.ctx, Spec{ID: cmd.container, Memory: cmd.memory, Image: cmd.image})
+	container, err := p.driver.Start(b.ctx, Spec{ID: cmd.container, Memory: cmd.memory, Image: cmd.image, PayloadMax: p.cfg.PayloadMax})
 	if err != nil {
 		return message{kind: msgPreWarmCompleted, err: err}
 	}
@@ -457,6 +476,10 @@ func versionText(work *deployment) string { return fmt.Sprintf("0.0.%d", work.ve
 func (p *Pool) settle(cmd command) {
 	if cmd.work != nil {
 		cmd.outcome.Message = redact(cmd.outcome.Message, cmd.work.env)
+		cmd.outcome.Result = redactResult(cmd.outcome.Result, cmd.work.env)
+		if reply := cmd.ending.reply; reply != nil && cmd.call.ended != nil {
+			reply.Body = redactBody(reply.Body, cmd.work.env)
+		}
 		for i, line := range cmd.logs {
 			cmd.logs[i].Text = redact(line.Text, cmd.work.env)
 		}

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fakeDriver struct {
 	startTime time.Duration
 	startErr  error
+	stuck     chan struct{} // see fakeBox
 
 	mu       sync.Mutex
 	boxes    []*fakeBox
@@ -44,7 +45,7 @@ func (d *fakeDriver) Start(ctx context.Context, spec Spec) (Container, error) {
 	if d.startErr != nil {
 		return nil, d.startErr
 	}
-	b := &fakeBox{driver: d, limit: spec.Memory, done: make(chan struct{})}
+	b := &fakeBox{driver: d, stuck: d.stuck, limit: spec.Memory, done: make(chan struct{})}
 	d.mu.Lock()
 	d.boxes = append(d.boxes, b)
 	d.account(spec.Memory)
@@ -98,6 +99,7 @@ type fakeBox struct {
 	paused atomic.Bool
 	pauses atomic.Int32
 	end    sync.Once
+	stuck  chan struct{} // nil, or what Kill waits for
 	done   chan struct{}
 	exit   Exit
 }
@@ -158,7 +160,14 @@ func (b *fakeBox) Grow(_ context.Context, limit job.Bytes) (job.Bytes, error) {
 	return limit, nil
 }
 
-func (b *fakeBox) Kill() Exit            { b.die(Exit{}); return b.exit }
+func (b *fakeBox) Kill() Exit {
+	if b.stuck != nil {
+		<-b.stuck
+	}
+	b.die(Exit{})
+	return b.exit
+}
+
 func (b *fakeBox) Done() <-chan struct{} { return b.done }
 func (b *fakeBox) Pause() error          { b.paused.Store(true); b.pauses.Add(1); return nil }
 func (b *fakeBox) Resume() error         { b.paused.Store(false); return nil }
@@ -344,6 +353,50 @@ func TestRunClose(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestRunClose_Bounded: a container that cannot be killed does not keep Close for
+// ever.
+func TestRunClose_Bounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &fakeDriver{stuck: make(chan struct{})}
+		p, err := Open(t.Context(), Config{CloseTimeout: 7 * time.Second}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Deploy(t.Context(), platform.Package{Name: "p", Actions: []platform.Action{{Name: "a", Timeout: 10 * time.Second}}}); err != nil {
+			t.Fatal(err)
+		}
+		finish(t, p, start(t, p, fakeParams{}), platform.Success)
+		began := time.Now()
+		err = p.Close()
+		if took := time.Since(began); took != 7*time.Second || !errors.Is(err, platform.ErrUnavailable) || !strings.Contains(err.Error(), "still the containers [") {
+			t.Errorf("after %v: %v", took, err)
+		}
+		if d.closed {
+			t.Error("the driver was closed although it has a container")
+		}
+		close(d.stuck) // the disk answers at last
+		synctest.Wait()
+	})
+}
+
+// TestRedactResult: values of init-only parameters leave no result, however JSON
+// writes them, and numbers stay what they are.
+func TestRedactResult(t *testing.T) {
+	secrets := map[string]string{"A": "p&ss\"w<rd", "B": "1234", "C": "abc"}
+	for result, want := range map[string]string{
+		`{"a":"no secret", "n":12345678901234567890}`:      `{"a":"no secret", "n":12345678901234567890}`,
+		`{"a":"x p\u0026ss\"w\u003crd y","n":1.50}`:        `{"a":"x [redacted] y","n":1.50}`,
+		`{"a":["p&ss\"w<rd",{"b 1234":"c1234"}],"n":1234}`: `{"a":["[redacted]",{"b [redacted]":"c[redacted]"}],"n":1234}`,
+		`{"short values":"abc"}`:                           `{"short values":"abc"}`,
+		``:                                                 ``,
+		`no JSON`:                                          `no JSON`,
+	} {
+		if got := redactResult(json.RawMessage(result), secrets); string(got) != want {
+			t.Errorf("%s: %s; want %s", result, got, want)
+		}
+	}
 }
 
 func TestRunOpenRefusesAndClosesTheDriver(t *testing.T) {

@@ -234,6 +234,13 @@ func TestLogs(t *testing.T) {
 		if line := text(rec["logs"].([]any)[0]); line != "2000-01-01T00:00:00.600000000Z stdout: it is [redacted]" {
 			t.Errorf("line %q", line)
 		}
+		// Nor in what a worker answers, JSON or not.
+		for do, want := range map[string]string{
+			`200 {"x":"hunter22"}`: `{"x":"[redacted]"}`, `500 {"error":"hunter22"}`: `{"error":"[redacted]"}`,
+			"500 hunter22": `{"error":"The action did not produce a valid JSON or JSON Array response: [redacted]"}`,
+		} {
+			w.ask("POST", "actions/a?blocking=true&result=true", string(encode(map[string]string{"do": do}))).is(want)
+		}
 		if failed := w.record(w.ask("POST", "actions/a?blocking=true", `{"do":"exit"}`)); !slices.Contains(failed["logs"].([]any),
 			any("The action did not initialize or run as expected. Log data might be missing.")) {
 			t.Errorf("logs of a failure: %v", failed["logs"])

@@ -54,7 +54,8 @@ var phrases = map[string]string{
 	"invalid password":                  "WRONGPASS",
 	"invalid username-password pair":    "WRONGPASS",
 	"without any password configured":   "WRONGPASS",
-	"the user executing the script can": "NOPERM",
+	"the user executing the script can": "NOPERM", // Redis
+	"acl failure in script":             "NOPERM", // Valkey
 }
 
 // refusal is an error of this package that does not pass.

@@ -30,12 +30,9 @@ import (
 
 // TestServer tests what only a real server does.
 func TestServer(t *testing.T) {
-	if !named() {
-		return
-	}
 	for _, test := range []struct {
 		name string
-		run  func(t *testing.T)
+		run  func(t *testing.T, program string)
 	}{
 		{"TLS", testTLS},
 		{"User", testUser},
@@ -49,7 +46,9 @@ func TestServer(t *testing.T) {
 		{"Replica", testReplica},
 		{"BigObject", testBigObject},
 	} {
-		t.Run(test.name, test.run)
+		for _, program := range named() {
+			t.Run(test.name+"/"+program, func(t *testing.T) { test.run(t, program) })
+		}
 	}
 }
 
@@ -106,10 +105,10 @@ func opens(t *testing.T, url string) error {
 	return err
 }
 
-func testTLS(t *testing.T) {
+func testTLS(t *testing.T, program string) {
 	ca, cert, key := certificates(t)
 	secure := freePort(t)
-	r := startServer(t, "--tls-port", secure, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca,
+	r := startServer(t, program, "--tls-port", secure, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca,
 		"--tls-auth-clients", "no", "--requirepass", "sesame")
 	url := "rediss://:sesame@localhost:" + secure + "?ca=" + ca
 	s := open(t, url)
@@ -172,8 +171,8 @@ func documentedUser(t *testing.T, name, password string) []any {
 
 // testUser runs the whole suite as a user who may do only what the documentation
 // says.
-func testUser(t *testing.T) {
-	r := startServer(t)
+func testUser(t *testing.T, program string) {
+	r := startServer(t, program)
 	server := r.server(t)
 	admin := raw(t, r.url())
 	if err := admin.Do(t.Context(), documentedUser(t, "t*", "sesame")...).Err(); err != nil {
@@ -202,8 +201,8 @@ func testUser(t *testing.T) {
 	wantError(t, "delete", err, store.ErrUnauthorised, "delete jobs/7/x", "ACL SETUSER")
 }
 
-func testUnauthorised(t *testing.T) {
-	r := startServer(t, "--requirepass", "sesame", "--user", "ann", "on", ">sesame", "allkeys", "allcommands")
+func testUnauthorised(t *testing.T, program string) {
+	r := startServer(t, program, "--requirepass", "sesame", "--user", "ann", "on", ">sesame", "allkeys", "allcommands")
 	at := "127.0.0.1:" + r.port
 	for url, want := range map[string]string{
 		"redis://" + at:                     "without a credential",
@@ -242,8 +241,8 @@ func testUnauthorised(t *testing.T) {
 	}
 }
 
-func testKilledInPut(t *testing.T) {
-	r := startServer(t)
+func testKilledInPut(t *testing.T, program string) {
+	r := startServer(t, program)
 	s := open(t, r.url())
 	data := bytes.Repeat([]byte("0123456789abcdef"), 4*chunkBytes/16)
 	piece := data[:2*chunkBytes+10]
@@ -312,8 +311,8 @@ func testKilledInPut(t *testing.T) {
 	wantError(t, "put over a restart that lost all", err, store.ErrUnavailable, "appendonly yes")
 }
 
-func testKilledInGet(t *testing.T) {
-	r := startServer(t)
+func testKilledInGet(t *testing.T, program string) {
+	r := startServer(t, program)
 	s := open(t, r.url())
 	data := bytes.Repeat([]byte("0123456789abcdef"), 4*chunkBytes/16)
 	put(t, s, "k", data)
@@ -351,8 +350,8 @@ func testKilledInGet(t *testing.T) {
 
 // testKilledInAppend appends and kills over and over: what was acknowledged is
 // there, once, and an entry whose answer was lost is there or not.
-func testKilledInAppend(t *testing.T) {
-	r := startServer(t)
+func testKilledInAppend(t *testing.T, program string) {
+	r := startServer(t, program)
 	s := open(t, r.url())
 	head := store.Head{}
 	for i := range 6 {
@@ -384,8 +383,8 @@ func testKilledInAppend(t *testing.T) {
 
 // testHanging stops the server's process: calls end with their context, and Close
 // ends what they left behind.
-func testHanging(t *testing.T) {
-	r := startServer(t)
+func testHanging(t *testing.T, program string) {
+	r := startServer(t, program)
 	s := open(t, r.url())
 	put(t, s, "k", make([]byte, 3*chunkBytes))
 	reader, err := s.Get(t.Context(), "k")
@@ -418,8 +417,8 @@ func testHanging(t *testing.T) {
 	wantError(t, "get of what was not put", err, store.ErrNotFound)
 }
 
-func testMemoryFull(t *testing.T) {
-	r := startServer(t, "--maxmemory", "8mb", "--maxmemory-policy", "noeviction")
+func testMemoryFull(t *testing.T, program string) {
+	r := startServer(t, program, "--maxmemory", "8mb", "--maxmemory-policy", "noeviction")
 	s := open(t, r.url())
 	put(t, s, "first", make([]byte, 1<<20))
 	head, err := s.Append(t.Context(), "jobs/7", store.Head{}, []byte("one"))
@@ -456,15 +455,15 @@ func testMemoryFull(t *testing.T) {
 	wantTidy(t, s.URL())
 }
 
-func testEvicting(t *testing.T) {
-	r := startServer(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+func testEvicting(t *testing.T, program string) {
+	r := startServer(t, program, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
 	if err := opens(t, r.url()); err == nil || !strings.Contains(err.Error(), "noeviction") || errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("%v, want a permanent error that says noeviction", err)
 	}
 }
 
-func testReplica(t *testing.T) {
-	r := startServer(t)
+func testReplica(t *testing.T, program string) {
+	r := startServer(t, program)
 	s := open(t, r.url())
 	put(t, s, "jobs/7/x", []byte("x"))
 	c := raw(t, r.url())
@@ -483,8 +482,8 @@ func testReplica(t *testing.T) {
 }
 
 // testBigObject streams 64 MB and counts the bytes allocated for it.
-func testBigObject(t *testing.T) {
-	s := open(t, startServer(t).url())
+func testBigObject(t *testing.T, program string) {
+	s := open(t, startServer(t, program).url())
 	put(t, s, "warm", make([]byte, 2*chunkBytes))
 	if _, err := get(t.Context(), s, "warm"); err != nil {
 		t.Fatal(err)

@@ -263,8 +263,8 @@ func call[T any](ctx context.Context, s *Store, do func(context.Context, *goredi
 	}
 	done := make(chan result, 1)
 	go func() {
-		defer s.release()
 		value, err := do(ctx, c)
+		s.release() // before the caller goes on, who may want to be idle
 		done <- result{value, err}
 	}()
 	select {

@@ -24,9 +24,16 @@ import (
 	"disdel/internal/store/storetest"
 )
 
-// named says that tests against a real server were asked for; then there must be
-// one.
-func named() bool { return slices.Contains(strings.Split(os.Getenv("DISDEL_E2E"), ","), "redis") }
+// named are the programs of the real servers that were asked for; then they must
+// be there.
+func named() (programs []string) {
+	for _, part := range strings.Split(os.Getenv("DISDEL_E2E"), ",") {
+		if part == "redis" || part == "valkey" {
+			programs = append(programs, part+"-server")
+		}
+	}
+	return programs
+}
 
 // server is one that a test can open stores on.
 type server struct {
@@ -37,12 +44,12 @@ type server struct {
 }
 
 // onEach runs a test against an imitation of a server within this process and,
-// if that was asked for, against a real one. The imitation keeps no time, has no
+// those that were asked for, against real ones. The imitation keeps no time, has no
 // limit of memory and no users; tests of those want a real one.
 func onEach(t *testing.T, test func(t *testing.T, s *server)) {
 	t.Run("imitation", func(t *testing.T) { test(t, startImitation(t)) })
-	if named() {
-		t.Run("server", func(t *testing.T) { test(t, startServer(t).server(t)) })
+	for _, program := range named() {
+		t.Run(program, func(t *testing.T) { test(t, startServer(t, program).server(t)) })
 	}
 }
 
@@ -66,18 +73,18 @@ func startImitation(t testing.TB) *server {
 	return &server{url: "redis://" + m.Addr(), later: m.FastForward}
 }
 
-// realServer is a redis-server that this test started.
+// realServer is a redis-server or valkey-server that this test started.
 type realServer struct {
-	port, folder string
-	args         []string
-	cmd          *exec.Cmd
+	program, port, folder string
+	args                  []string
+	cmd                   *exec.Cmd
 }
 
-// startServer starts a redis-server with an append-only file that is synced at
+// startServer starts a server with an append-only file that is synced at
 // every command.
-func startServer(t testing.TB, args ...string) *realServer {
+func startServer(t testing.TB, program string, args ...string) *realServer {
 	t.Helper()
-	r := &realServer{port: freePort(t), folder: t.TempDir(), args: args}
+	r := &realServer{program: program, port: freePort(t), folder: t.TempDir(), args: args}
 	t.Cleanup(func() { r.kill() })
 	r.start(t)
 	return r
@@ -89,14 +96,14 @@ func (r *realServer) start(t testing.TB) {
 		"--port", r.port, "--bind", "127.0.0.1", "--dir", r.folder, "--save", "",
 		"--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command", "yes",
 	}, r.args...)
-	r.cmd = exec.Command("redis-server", args...)
+	r.cmd = exec.Command(r.program, args...)
 	stdout, err := r.cmd.StdoutPipe()
 	if err == nil {
 		err = r.cmd.Start()
 	}
 	if err != nil {
 		r.cmd = nil
-		t.Fatalf("start a server (DISDEL_E2E names redis, so there must be one): %v", err)
+		t.Fatalf("start a server (DISDEL_E2E names it, so there must be one): %v", err)
 	}
 	var output strings.Builder
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {

@@ -7,6 +7,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -247,6 +248,7 @@ func touch(n int64) {
 func report(env map[string]string) map[string]any {
 	result := map[string]any{
 		"pid": os.Getpid(), "environ": os.Environ(), "init": env, "args": os.Args,
+		"sum": fmt.Sprintf("%x", sha256.Sum256([]byte(env["SECRET"]))),
 	}
 	fds := map[string]string{}
 	paths, _ := filepath.Glob("/proc/self/fd/*")

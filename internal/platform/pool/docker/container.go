@@ -53,13 +53,13 @@ var (
 	_ pool.Pauser    = (*box)(nil)
 )
 
-func newBox(d *Driver, id string, limit job.Bytes) *box {
+func newBox(d *Driver, id string, spec pool.Spec) *box {
 	c := &box{driver: d, id: id, done: make(chan struct{}), memory: &memory{}}
 	c.watched, c.giveUp = context.WithCancel(context.Background())
-	c.limit.Store(int64(limit))
+	c.limit.Store(int64(spec.Memory))
 	c.output.tail = pool.NewTail(d.cfg.LogLines)
 	c.output.changed = make(chan struct{})
-	c.client = pool.NewActionClient(c.dial, 0)
+	c.client = pool.NewActionClient(c.dial, spec.PayloadMax)
 	return c
 }
 

@@ -121,7 +121,8 @@ func openPool(t *testing.T, slots int) *pool.Pool {
 	const least = 64 * job.MB
 	d := openDriver(t, Config{})
 	p, err := pool.Open(t.Context(), pool.Config{
-		MemoryMin: least, MemoryDefault: least, MemoryMax: job.Bytes(slots) * least, PoolMemory: job.Bytes(slots) * least,
+		PayloadMax: 2 * job.MB, // not the default, which would pass unheeded
+		MemoryMin:  least, MemoryDefault: least, MemoryMax: job.Bytes(slots) * least, PoolMemory: job.Bytes(slots) * least,
 	}, d)
 	if err != nil {
 		t.Fatal(err)

@@ -169,7 +169,7 @@ func (d *Driver) start(ctx context.Context, spec pool.Spec) (*box, error) {
 		}
 		return nil, classify(err)
 	}
-	c := newBox(d, created.ID, spec.Memory)
+	c := newBox(d, created.ID, spec)
 	if err := c.run(ctx); err != nil {
 		c.Kill()
 		return nil, classify(err)

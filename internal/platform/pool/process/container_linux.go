@@ -57,8 +57,8 @@ var (
 // machine runs out of memory: its work can be done again.
 const oomScore = "500"
 
-// startIn starts a process in g.
-func (d *Driver) startIn(g group, limit job.Bytes) (_ *process, err error) {
+// startIn starts a process in g, whose answers have at most payloadMax bytes.
+func (d *Driver) startIn(g group, limit, payloadMax job.Bytes) (_ *process, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socket pair: %w", err)
@@ -115,7 +115,7 @@ func (d *Driver) startIn(g group, limit job.Bytes) (_ *process, err error) {
 		default:
 			return nil, errors.New("the worker's connection has ended")
 		}
-	}, 0)
+	}, payloadMax)
 	c.memory = openMemoryFiles(pid)
 	c.remove = sync.OnceFunc(func() {
 		c.client.Close()

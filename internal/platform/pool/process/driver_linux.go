@@ -89,7 +89,7 @@ func (d *Driver) Start(ctx context.Context, spec pool.Spec) (pool.Container, err
 	if err != nil {
 		return nil, fmt.Errorf("start container %s: %w", spec.ID, err)
 	}
-	c, err := d.startIn(g, spec.Memory)
+	c, err := d.startIn(g, spec.Memory, spec.PayloadMax)
 	if err != nil {
 		g.killAll()
 		return nil, fmt.Errorf("start container %s: %w", spec.ID, errors.Join(err, g.remove()))

@@ -83,7 +83,8 @@ func openPool(tb testing.TB, enforcement string, slots int) *pool.Pool {
 		tb.Errorf("limits are enforced by %s, want %s", got, want)
 	}
 	p, err := pool.Open(tb.Context(), pool.Config{
-		MemoryMin: least, MemoryDefault: least, MemoryMax: job.Bytes(slots) * least, PoolMemory: job.Bytes(slots) * least,
+		PayloadMax: 2 * job.MB, // not the default, which would pass unheeded
+		MemoryMin:  least, MemoryDefault: least, MemoryMax: job.Bytes(slots) * least, PoolMemory: job.Bytes(slots) * least,
 	}, driver)
 	if err != nil {
 		tb.Fatal(err)

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// neighbours writes the tables that convGradient reads.
+func (g *gen) neighbours() {
+	g.text(`neighbours writes n tables of four values: of pixel i, of the one right of it, and
+of the two below them. Pixels lie step values apart, rows row values.`,
+		"neighbours", "dst, src *float32, step, row, n int", 0, 40)
+	g.p(`
+		MOVQ dst+0(FP), DI
+		MOVQ src+8(FP), SI
+		MOVQ step+16(FP), R8
+		SHLQ $2, R8
+		MOVQ row+24(FP), R9
+		LEAQ (SI)(R9*4), BX
+		MOVQ n+32(FP), CX
+		VMOVSS (SI), X2
+		VINSERTPS $0x10, (BX), X2, X2
+		entry:
+		ADDQ R8, SI
+		ADDQ R8, BX
+		VMOVSS (SI), X1
+		VINSERTPS $0x10, (BX), X1, X1
+		VUNPCKLPS X1, X2, X3
+		VMOVUPS X3, (DI)
+		VMOVAPS X1, X2
+		ADDQ $16, DI
+		DECQ CX
+		JNZ entry
+		RET`)
+}
+
+// convGradient is the gradient of the weights of a 3x3 convolution through its
+// 2x2 max-pool. Only one of four places has a gradient; which, the byte says.
+func (g *gen) convGradient() {
+	g.text("See tap.run.", "convGradient3x3", "p *tap", 16, 8)
+	// SI tap; AX, BX, DI rows of the table, R8 a row of it; R9 gradients, R11
+	// places, R10 a pixel of them; CX pixels left; DX sums, R13 a row of them.
+	g.p(`
+		MOVQ p+0(FP), SI
+		MOVQ tap_rowTable(SI), R8
+		SHLQ $2, R8
+		MOVQ tap_filters(SI), R10
+		MOVQ tap_rowSum(SI), R13
+		SHLQ $2, R13
+		MOVQ tap_sum(SI), DX
+		MOVQ tap_sumBias(SI), R12
+		MOVQ tap_d(SI), R14
+		MOVQ tap_arg(SI), R15
+		MOVQ tap_vectors(SI), AX
+		MOVQ AX, 0(SP)
+		vector:
+		MOVQ DX, AX`)
+	for k := range 9 {
+		g.p("VMOVUPS (AX), Y%d\nADDQ R13, AX", k)
+	}
+	g.p(`
+		VMOVUPS (R12), Y9
+		MOVQ tap_table(SI), AX
+		LEAQ (AX)(R8*1), BX
+		LEAQ (AX)(R8*2), DI
+		MOVQ R14, R9
+		MOVQ R15, R11
+		MOVQ tap_pixels(SI), CX
+		PCALIGN $32
+		pixel:
+		VMOVUPS (R9), Y12
+		VPMOVZXBD (R11), Y13
+		VADDPS Y12, Y9, Y9`)
+	for ky, row := range []string{"AX", "BX", "DI"} {
+		for kx := range 3 {
+			k := 3*ky + kx
+			t := []int{10, 11, 14, 15}[k%4]
+			g.p("VBROADCASTF128 %d(%s), Y%d\nVPERMILPS Y13, Y%d, Y%d\nVFMADD231PS Y%d, Y12, Y%d", 16*kx, row, t, t, t, t, k)
+		}
+	}
+	g.p(`
+		ADDQ $32, AX
+		ADDQ $32, BX
+		ADDQ $32, DI
+		LEAQ (R9)(R10*4), R9
+		ADDQ R10, R11
+		DECQ CX
+		JNZ pixel
+		MOVQ DX, AX`)
+	for k := range 9 {
+		g.p("VMOVUPS Y%d, (AX)\nADDQ R13, AX", k)
+	}
+	g.p(`
+		VMOVUPS Y9, (R12)
+		ADDQ $32, DX
+		ADDQ $32, R12
+		ADDQ $32, R14
+		ADDQ $8, R15
+		DECQ 0(SP)
+		JNZ vector
+		VZEROUPPER
+		RET`)
+}
+
+// scatter adds a multiple of one matrix to another.
+func (g *gen) scatter() {
+	g.text("See addScaled.", "addScaledFMA", "dst *float32, rowDst int, src *float32, rowSrc, rows, cols int, v float32, mask *int32", 0, 64)
+	g.p(`
+		MOVQ dst+0(FP), DI
+		MOVQ rowDst+8(FP), R8
+		SHLQ $2, R8
+		MOVQ src+16(FP), SI
+		MOVQ rowSrc+24(FP), R9
+		SHLQ $2, R9
+		MOVQ rows+32(FP), CX
+		MOVQ cols+40(FP), DX
+		VBROADCASTSS v+48(FP), Y0
+		MOVQ mask+56(FP), AX
+		VMOVDQU (AX), Y3
+		MOVQ DX, R10
+		ANDQ $-8, R10
+		row:
+		XORQ AX, AX
+		CMPQ R10, $0
+		JEQ tail
+		eight:
+		VMOVUPS (DI)(AX*4), Y1
+		VFMADD231PS (SI)(AX*4), Y0, Y1
+		VMOVUPS Y1, (DI)(AX*4)
+		ADDQ $8, AX
+		CMPQ AX, R10
+		JLT eight
+		tail:
+		CMPQ AX, DX
+		JEQ done
+		VMASKMOVPS (DI)(AX*4), Y3, Y1
+		VMASKMOVPS (SI)(AX*4), Y3, Y2
+		VFMADD231PS Y2, Y0, Y1
+		VMASKMOVPS Y1, Y3, (DI)(AX*4)
+		done:
+		ADDQ R8, DI
+		ADDQ R9, SI
+		DECQ CX
+		JNZ row
+		VZEROUPPER
+		RET`)
+}

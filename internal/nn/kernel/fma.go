@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import "sync/atomic"
+
+// FMA returns the set "fma-1", whose arithmetic is stated in the package's
+// documentation: by assembly if this processor can run it, else as FMAReference.
+func FMA() Set { return fmaSet(vector(assembled()), nil) }
+
+// FMAReference returns the set "fma-1" in plain Go: the same bits on any
+// processor, some hundred times slower.
+func FMAReference() Set { return fmaSet(false, nil) }
+
+// fma is the set on a team. It remembers the work under way, for the team's
+// members; without a team it remembers nothing, and may be used by any number of
+// goroutines.
+type fma struct {
+	v    vector
+	team *Team
+
+	dense    denseWork
+	conv     convWork
+	norm     normWork
+	elements elementWork
+	// The methods that members run, bound once: to bind one allocates.
+	denseForward, denseBackward   func(part, parts int)
+	convForward, weightGradients  func(part, parts int)
+	inputGradients                func(part, parts int)
+	normStatistics, normForward   func(part, parts int)
+	normGradients, normInputs     func(part, parts int)
+	runConvert, runAdam, runCheck func(part, parts int)
+}
+
+func fmaSet(v vector, t *Team) Set {
+	k := &fma{v: v, team: t}
+	if t != nil {
+		k.denseForward, k.denseBackward = k.dense.forward, k.dense.backward
+		k.convForward, k.weightGradients = k.conv.forward, k.conv.weightGradients
+		k.inputGradients = k.conv.inputGradients
+		k.normStatistics, k.normForward = k.norm.statistics, k.norm.forward
+		k.normGradients, k.normInputs = k.norm.gradients, k.norm.inputGradients
+		k.runConvert, k.runAdam, k.runCheck = k.elements.convert, k.elements.adam, k.elements.check
+	}
+	return Set{
+		Name:          "fma-1",
+		Convert:       k.Convert,
+		ConvForward:   k.ConvForward,
+		ConvBackward:  k.ConvBackward,
+		DenseForward:  k.DenseForward,
+		DenseBackward: k.DenseBackward,
+
+		NormStatistics: k.NormStatistics,
+		NormForward:    k.NormForward,
+		NormBackward:   k.NormBackward,
+
+		Adam:   k.Adam,
+		Finite: k.Finite,
+		on:     func(t *Team) Set { return fmaSet(v, t) },
+	}
+}
+
+func (k *fma) DenseForward(g Dense, n int, x, w, bias, y, scratch []float32) {
+	d := denseWork{v: k.v, g: g, n: n, x: x[:n*g.In], w: w[:g.In*g.Out], bias: bias[:g.Out], y: y[:n*g.Out], scratch: scratch}
+	if k.team == nil || d.small() {
+		d.forward(0, 1)
+		return
+	}
+	k.dense = d
+	k.team.run(k.denseForward)
+	k.dense = denseWork{}
+}
+
+func (k *fma) DenseBackward(g Dense, n int, x, w, dy []float32, grad Gradient, dx, scratch []float32) {
+	d := denseWork{v: k.v, g: g, n: n, x: x[:n*g.In], w: w[:g.In*g.Out], dy: dy[:n*g.Out], grad: grad, scratch: scratch}
+	d.grad.W, d.grad.Bias = grad.W[:g.In*g.Out], grad.Bias[:g.Out]
+	if dx != nil {
+		d.dx = dx[:n*g.In]
+	}
+	if k.team == nil || d.small() {
+		d.backward(0, 1)
+		return
+	}
+	k.dense = d
+	k.team.run(k.denseBackward)
+	k.dense = denseWork{}
+}
+
+func (k *fma) ConvForward(g Conv, n int, x, w, bias, y []float32, arg []uint8, scratch []float32) {
+	c := convWork{v: k.v, g: g, n: n, x: x[:n*g.H*g.W*g.C], w: w[:g.weights()*g.F], bias: bias[:g.F], arg: arg, scratch: scratch}
+	c.outH, c.outW = g.Out()
+	_, wide := g.padded()
+	c.wide = wide * g.C
+	c.y = y[:n*c.outH*c.outW*g.F]
+	if k.team == nil || c.small() {
+		c.forward(0, 1)
+		return
+	}
+	k.conv = c
+	k.team.run(k.convForward)
+	k.conv = convWork{}
+}
+
+func (k *fma) ConvBackward(g Conv, n int, x, w []float32, arg []uint8, dy []float32, grad Gradient, dx, scratch []float32) {
+	c := convWork{v: k.v, g: g, n: n, x: x[:n*g.H*g.W*g.C], w: w[:g.weights()*g.F], arg: arg, grad: grad, dx: dx, scratch: scratch}
+	c.outH, c.outW = g.Out()
+	_, wide := g.padded()
+	c.wide = wide * g.C
+	c.dy = dy[:n*c.outH*c.outW*g.F]
+	c.grad.Partial = grad.Partial[:g.Partials()]
+	if grad.First {
+		clear(c.grad.Partial)
+	}
+	together := k.team != nil && !c.small()
+	if together {
+		k.conv = c
+		k.team.run(k.weightGradients)
+	} else {
+		c.weightGradients(0, 1)
+	}
+	if grad.Last {
+		c.gather()
+	}
+	if dx != nil {
+		c.turnWeights()
+		if together {
+			k.team.run(k.inputGradients)
+		} else {
+			c.inputGradients(0, 1)
+		}
+	}
+	if together {
+		k.conv = convWork{}
+	}
+}
+
+func (k *fma) NormStatistics(g Norm, n int, x, mean, variance []float32) {
+	w := normWork{v: k.v, g: g, n: n, x: x[:n*g.H*g.W*g.C], mean: mean[:g.C], variance: variance[:g.C]}
+	if k.team == nil || w.small() {
+		w.statistics(0, 1)
+		return
+	}
+	k.norm = w
+	k.team.run(k.normStatistics)
+	k.norm = normWork{}
+}
+
+func (k *fma) NormForward(g Norm, n int, x, mean, variance, gamma, beta, y []float32, arg []uint8, scratch []float32) {
+	w := forwardNorm(k.v, g, n, x, mean, variance, gamma, beta, y, arg, scratch)
+	if k.team == nil || w.small() {
+		w.forward(0, 1)
+		return
+	}
+	k.norm = w
+	k.team.run(k.normForward)
+	k.norm = normWork{}
+}
+
+func (k *fma) NormBackward(g Norm, n int, x, mean, variance, gamma []float32, arg []uint8, dy, dgamma, dbeta, dx, scratch []float32) {
+	w := backwardNorm(k.v, g, n, x, mean, variance, gamma, arg, dy, dgamma, dbeta, dx, scratch)
+	if k.team == nil || w.small() {
+		w.gradients(0, 1)
+		if dx != nil {
+			w.inputGradients(0, 1)
+		}
+		return
+	}
+	k.norm = w
+	k.team.run(k.normGradients)
+	if dx != nil {
+		k.team.run(k.normInputs)
+	}
+	k.norm = normWork{}
+}
+
+// elementWork is a loop over elements.
+type elementWork struct {
+	v          vector
+	w, g, m, s []float32
+	factors    AdamFactors
+	bytes      []byte
+	scale      float32
+	special    atomic.Bool
+}
+
+// part returns the part of n elements, cut at multiples of 64.
+func part(n, i, parts int) (from, to int) {
+	from, to = share((n+63)/64, i, parts)
+	return min(from*64, n), min(to*64, n)
+}
+
+func (e *elementWork) convert(i, parts int) {
+	defer e.v.leave(e.v.enter())
+	from, to := part(len(e.bytes), i, parts)
+	e.v.convert(e.w[from:to], e.bytes[from:to], e.scale)
+}
+
+func (e *elementWork) adam(i, parts int) {
+	defer e.v.leave(e.v.enter())
+	from, to := part(len(e.w), i, parts)
+	e.v.adam(e.w[from:to], e.g[from:to], e.m[from:to], e.s[from:to], e.factors)
+}
+
+func (e *elementWork) check(i, parts int) {
+	from, to := part(len(e.w), i, parts)
+	if !e.v.finite(e.w[from:to]) {
+		e.special.Store(true)
+	}
+}
+
+// few elements are not worth more than one thread.
+const few = 1 << 13
+
+func (k *fma) Convert(dst []float32, src []byte, scale float32) {
+	if k.team == nil || len(src) < few {
+		before := k.v.enter()
+		defer k.v.leave(before)
+		k.v.convert(dst, src, scale)
+		return
+	}
+	k.elements.v, k.elements.w, k.elements.bytes, k.elements.scale = k.v, dst[:len(src)], src, scale
+	k.team.run(k.runConvert)
+	k.elements.forget()
+}
+
+func (k *fma) Adam(w, g, m, v []float32, f AdamFactors) {
+	if k.team == nil || len(w) < few {
+		before := k.v.enter()
+		defer k.v.leave(before)
+		k.v.adam(w, g, m, v, f)
+		return
+	}
+	e := &k.elements
+	e.v, e.w, e.g, e.m, e.s, e.factors = k.v, w, g[:len(w)], m[:len(w)], v[:len(w)], f
+	k.team.run(k.runAdam)
+	e.forget()
+}
+
+func (k *fma) Finite(v []float32) bool {
+	if k.team == nil || len(v) < few {
+		return k.v.finite(v)
+	}
+	k.elements.v, k.elements.w = k.v, v
+	k.elements.special.Store(false)
+	k.team.run(k.runCheck)
+	k.elements.forget()
+	return !k.elements.special.Load()
+}
+
+// forget drops the slices.
+func (e *elementWork) forget() { e.w, e.g, e.m, e.s, e.bytes = nil, nil, nil, nil, nil }
