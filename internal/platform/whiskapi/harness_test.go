@@ -165,6 +165,12 @@ func (b *box) Done() <-chan struct{}                              { return b.don
 func (b *box) Pause() error                                       { b.mu.Lock(); defer b.mu.Unlock(); b.pauses++; return nil }
 func (b *box) Resume() error                                      { return nil }
 
+func (b *box) pauseCount() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.pauses
+}
+
 func (b *box) Kill() pool.Exit {
 	b.die(pool.Exit{})
 	return b.exit

@@ -237,11 +237,11 @@ func TestWarmReuse(t *testing.T) {
 		if !cold() {
 			t.Error("an update is warm")
 		}
-		if n := w.driver.box(t, 1).pauses; n != 0 {
+		if n := w.driver.box(t, 1).pauseCount(); n != 0 {
 			t.Errorf("paused %d times within the grace", n)
 		}
 		time.Sleep(11 * time.Second)
-		if n := w.driver.box(t, 1).pauses; n != 1 {
+		if n := w.driver.box(t, 1).pauseCount(); n != 1 {
 			t.Errorf("paused %d times after the grace, want once", n)
 		}
 		if cold() {
