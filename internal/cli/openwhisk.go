@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,11 +41,12 @@ type whiskOptions struct {
 	insecure                   bool
 }
 
-// whiskFlags are those that make no sense without --platform openwhisk.
-var whiskFlags = []string{"apihost", "auth", "insecure", "namespace", "kind", "image"}
-
-// poolOnlyFlags are those that make no sense with it.
-var poolOnlyFlags = []string{"min-memory", "max-memory", "enforcement"}
+// flagPlatforms are flags that make sense with some platforms only.
+var flagPlatforms = map[string][]string{
+	"apihost": {platformOpenWhisk}, "auth": {platformOpenWhisk}, "insecure": {platformOpenWhisk}, "namespace": {platformOpenWhisk},
+	"kind": {platformOpenWhisk}, "image": {platformDocker, platformOpenWhisk}, "folder": {platformDocker},
+	"min-memory": {platformProcess, platformDocker}, "max-memory": {platformProcess, platformDocker}, "enforcement": {platformProcess},
+}
 
 func (o *options) whiskFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
@@ -57,13 +60,10 @@ func (o *options) whiskFlags(cmd *cobra.Command) {
 // checkPlatformFlags refuses flags that the chosen platform does not know, so
 // that none is without effect.
 func checkPlatformFlags(platform string, cmd *cobra.Command) error {
-	wrong, want := whiskFlags, "--platform "+platformOpenWhisk
-	if platform == platformOpenWhisk {
-		wrong, want = poolOnlyFlags, "another --platform"
-	}
-	for _, name := range wrong {
-		if cmd.Flags().Changed(name) {
-			return usagef("--%s needs %s", name, want)
+	platform = cmp.Or(platform, platformProcess)
+	for _, name := range slices.Sorted(maps.Keys(flagPlatforms)) {
+		if known := flagPlatforms[name]; cmd.Flags().Changed(name) && !slices.Contains(known, platform) {
+			return usagef("--%s needs --platform %s", name, strings.Join(known, " or "))
 		}
 	}
 	return nil
@@ -80,6 +80,9 @@ type opened struct {
 // choosePlatform opens the platform that the options name, for workers on the
 // store at the address where.
 func (a *app) choosePlatform(ctx context.Context, o *options, init map[string]string, where string) (*opened, error) {
+	if o.platform == platformDocker {
+		o.folders = storeFolders(init[worker.StoreEnv])
+	}
 	if o.platform != platformOpenWhisk {
 		p, workerPath, err := a.openPlatform(ctx, o)
 		if err != nil {

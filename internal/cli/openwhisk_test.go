@@ -100,13 +100,13 @@ func TestOpenWhisk_Usage(t *testing.T) {
 		"infer digits --platform openwhisk":                      {"do not see the files"},
 		"plan digits --platform openwhisk":                       {"do not see the files"},
 		"platform check --platform openwhisk":                    {"do not see the files"},
-		"plan digits --platform openwhisk --max-memory 3":        {"--max-memory needs another --platform"},
-		"plan digits --platform openwhisk --enforcement watched": {"--enforcement needs another --platform"},
+		"plan digits --platform openwhisk --max-memory 3":        {"--max-memory needs --platform process or docker"},
+		"plan digits --platform openwhisk --enforcement watched": {"--enforcement needs --platform process"},
 		"plan digits --apihost h":                                {"--apihost needs --platform openwhisk"},
 		"plan digits -i":                                         {"--insecure needs --platform openwhisk"},
 		"plan digits -u a:b":                                     {"--auth needs --platform openwhisk"},
-		"plan digits --image x":                                  {"--image needs --platform openwhisk"},
-		"plan digits --platform lambda":                          {"want process or openwhisk"},
+		"plan digits --image x":                                  {"--image needs --platform docker or openwhisk"},
+		"plan digits --platform lambda":                          {"want process or docker or openwhisk"},
 	} {
 		d.run(strings.Fields(line)...).want(t, ExitUsage, says...)
 	}

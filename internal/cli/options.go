@@ -28,6 +28,8 @@ type options struct {
 	// "" is made of the worker beside this program. whisk says which OpenWhisk.
 	platform, image string
 	whisk           whiskOptions
+	// folders are what containers of the docker platform see of this machine.
+	folders []string
 	// enforcement is one of the process driver's kinds; "" is the first that works.
 	enforcement string
 	// dataDir, offline and shape say where data comes from and how it looks.
@@ -143,19 +145,26 @@ func (o *options) platformFlags(cmd *cobra.Command) {
 }
 
 func (o *options) poolFlags(cmd *cobra.Command) {
+	o.containerFlags(cmd)
+	o.workerStoreFlag(cmd)
+	o.platformKindFlags(cmd)
+}
+
+// containerFlags say what limits the pool's containers have.
+func (o *options) containerFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.Var(bytesValue{&o.pool.PoolMemory}, "pool-memory", "memory of all containers together (default 2048); with OpenWhisk that of all invokers, which it does not tell (default there 1024)")
 	f.Var(bytesValue{&o.pool.MemoryMin}, "min-memory", "smallest memory limit that the embedded platform offers (default 128)")
 	f.Var(bytesValue{&o.pool.MemoryMax}, "max-memory", "largest memory limit that the embedded platform offers (default 512)")
 	o.enforcementFlag(cmd)
-	o.workerStoreFlag(cmd)
-	o.platformKindFlags(cmd)
 }
 
+// platformKindFlags choose between all platforms.
 func (o *options) platformKindFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.Var(platformValue{&o.platform}, "platform", "what containers run on: process (child processes) or openwhisk")
-	f.StringVar(&o.image, "image", "", "image of the worker, for --platform openwhisk")
+	f.Var(platformValue{&o.platform, []string{platformProcess, platformDocker, platformOpenWhisk}}, "platform",
+		"what containers run on: process (child processes), docker or openwhisk")
+	f.StringVar(&o.image, "image", "", "image of the worker, for --platform docker (default: made of the worker beside this program) or openwhisk")
 	o.whiskFlags(cmd)
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return checkPlatformFlags(o.platform, cmd) }
 }

@@ -20,11 +20,11 @@ import (
 func (a *app) platformCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "platform",
-		Short: "Look at the platform that runs the containers",
+		Short: "Look at the platform that runs the containers, or serve it to others",
 		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.platformCheckCommand())
+	cmd.AddCommand(a.platformCheckCommand(), a.platformServeCommand())
 	return cmd
 }
 

@@ -68,8 +68,8 @@ func (a *app) poolOf(ctx context.Context, o *options, id job.ID) (cfg pool.Confi
 	if err != nil {
 		return cfg, o.hint(err)
 	}
-	if state.Created.Platform == platformOpenWhisk && o.platform == "" {
-		o.platform = platformOpenWhisk
+	if known := state.Created.Platform; o.platform == "" && (known == platformOpenWhisk || known == platformDocker) {
+		o.platform = known
 	}
 	l := state.Created.Limits
 	return pool.Config{

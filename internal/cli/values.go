@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -177,11 +178,15 @@ func (v syncValue) Set(s string) error {
 // Kinds of platform, as --platform names them.
 const (
 	platformProcess   = "process"
+	platformDocker    = "docker"
 	platformOpenWhisk = "openwhisk"
 )
 
-// platformValue is a flag for a kind of platform; "" is process.
-type platformValue struct{ name *string }
+// platformValue is a flag for one of some kinds of platform; "" is process.
+type platformValue struct {
+	name  *string
+	kinds []string
+}
 
 func (v platformValue) String() string {
 	if v.name == nil || *v.name == "" {
@@ -191,8 +196,8 @@ func (v platformValue) String() string {
 }
 func (v platformValue) Type() string { return "string" }
 func (v platformValue) Set(s string) error {
-	if s != platformProcess && s != platformOpenWhisk {
-		return fmt.Errorf("want %s or %s", platformProcess, platformOpenWhisk)
+	if !slices.Contains(v.kinds, s) {
+		return fmt.Errorf("want %s", strings.Join(v.kinds, " or "))
 	}
 	*v.name = s
 	return nil

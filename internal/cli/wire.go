@@ -159,16 +159,15 @@ func (a *app) workerCommand() (path string, own bool, err error) {
 	return self, true, nil
 }
 
-// openPlatform starts the embedded platform with child processes as containers.
+// openPlatform starts the embedded platform, with the kind of containers that is
+// asked for. The worker's path is "" where it is in an image that the user named.
 func (a *app) openPlatform(ctx context.Context, o *options) (_ *pool.Pool, workerPath string, err error) {
-	path, own, err := a.workerCommand()
-	if err != nil {
-		return nil, "", err
+	var driver pool.Driver
+	if o.platform == platformDocker {
+		driver, workerPath, err = a.openDocker(ctx, o)
+	} else {
+		driver, workerPath, err = a.openProcesses(ctx, o)
 	}
-	if own {
-		fmt.Fprintln(a.stderr, "disdel: there is no disdel-worker beside this program, so it serves as the worker itself and containers take more memory; build both with: make, or go build -o FOLDER ./cmd/...")
-	}
-	driver, err := process.Open(ctx, process.Config{Command: []string{path}, Enforcement: o.enforcement})
 	if err != nil {
 		return nil, "", err
 	}
@@ -184,7 +183,23 @@ func (a *app) openPlatform(ctx context.Context, o *options) (_ *pool.Pool, worke
 	if err != nil {
 		return nil, "", usagef("%w; see --pool-memory, --min-memory and --max-memory", err)
 	}
-	return p, path, nil
+	return p, workerPath, nil
+}
+
+// openProcesses opens the driver of child processes.
+func (a *app) openProcesses(ctx context.Context, o *options) (_ pool.Driver, workerPath string, err error) {
+	path, own, err := a.workerCommand()
+	if err != nil {
+		return nil, "", err
+	}
+	if own {
+		fmt.Fprintln(a.stderr, "disdel: there is no disdel-worker beside this program, so it serves as the worker itself and containers take more memory; build both with: make, or go build -o FOLDER ./cmd/...")
+	}
+	driver, err := process.Open(ctx, process.Config{Command: []string{path}, Enforcement: o.enforcement})
+	if err != nil {
+		return nil, "", err
+	}
+	return driver, path, nil
 }
 
 // fileDigest is the hexadecimal SHA-256 of a file.

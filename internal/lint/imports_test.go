@@ -24,7 +24,10 @@ const (
 	// cpuFeatures says what the processor can do.
 	cpuFeatures = "golang.org/x/sys/cpu"
 
-	redisClient = "github.com/redis/go-redis/v9*"
+	redisClient    = "github.com/redis/go-redis/v9*"
+	dockerClient   = "github.com/docker/docker/*"
+	registryClient = "github.com/google/go-containerregistry/*"
+	prometheus     = "github.com/prometheus/client_golang/*"
 )
 
 // mayImport says for each package what it may import besides the standard
@@ -59,6 +62,11 @@ var mayImport = map[string][]string{
 	"internal/platform/openwhisk":               {"internal/job", "internal/platform"},
 	"internal/platform/pool":                    {"internal/job", "internal/platform"},
 	"internal/platform/pool/process":            {"internal/job", "internal/platform", "internal/platform/pool", unixCall},
+	"internal/platform/pool/docker": {
+		"internal/job", "internal/platform", "internal/platform/pool", dockerClient, "github.com/docker/go-units", "github.com/containerd/errdefs",
+	},
+	"internal/platform/whiskapi": {"internal/job", "internal/platform", "internal/platform/pool", prometheus, "github.com/prometheus/common/expfmt"},
+	"internal/image":             {"internal/job", registryClient},
 
 	"internal/store":           {"internal/job"},
 	"internal/store/dir":       {"internal/job", "internal/store", unixCall},
@@ -79,6 +87,10 @@ var mayImport = map[string][]string{
 // standard library.
 var testsMayImport = []string{
 	"go.uber.org/goleak", "pgregory.net/rapid", unixCall,
+	"github.com/google/go-containerregistry/pkg/name", "github.com/google/go-containerregistry/pkg/registry",
+	"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/remote",
+	"github.com/google/go-containerregistry/pkg/v1/tarball", "github.com/google/go-containerregistry/pkg/v1/validate",
+	"github.com/docker/docker/api/types/container", "github.com/docker/docker/api/types/filters",
 	"github.com/redis/go-redis/v9", "github.com/alicebob/miniredis/v2", "github.com/alicebob/miniredis/v2/server",
 }
 

@@ -5,6 +5,7 @@ package pool
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -62,15 +63,17 @@ func (c *ActionClient) Init(ctx context.Context, req InitRequest) error {
 	for name, value := range req.Env {
 		env[name] = value
 	}
-	env["__OW_NAMESPACE"] = namespace
-	env["__OW_ACTION_NAME"] = actionName(req.Package, req.Action)
+	env["__OW_NAMESPACE"] = cmp.Or(req.Namespace, namespace)
+	env["__OW_ACTION_NAME"] = cmp.Or(req.Path, actionName(req.Package, req.Action))
 	env["__OW_ACTION_VERSION"] = req.Version
 	env["__OW_ACTIVATION_ID"] = string(req.Activation)
-	env["__OW_TRANSACTION_ID"] = string(req.Activation)
+	env["__OW_TRANSACTION_ID"] = cmp.Or(req.Transaction, string(req.Activation))
 	env["__OW_DEADLINE"] = deadlineText(req.Deadline)
-	body, err := json.Marshal(map[string]any{"value": map[string]any{
-		"name": req.Action, "main": "main", "binary": false, "env": env,
-	}})
+	value := map[string]any{"name": req.Action, "main": cmp.Or(req.Main, "main"), "binary": req.Binary, "env": env}
+	if req.Code != "" {
+		value["code"] = req.Code
+	}
+	body, err := json.Marshal(map[string]any{"value": value})
 	if err != nil {
 		return fmt.Errorf("encode /init: %w", err)
 	}
@@ -79,9 +82,9 @@ func (c *ActionClient) Init(ctx context.Context, req InitRequest) error {
 	case err != nil:
 		return err
 	case answer.oversize:
-		return fmt.Errorf("%w: %s", ErrAnswered, answer.oversizeText(c.payloadMax))
+		return &ReplyError{answer.reply(), answer.oversizeText(c.payloadMax)}
 	case answer.status != http.StatusOK:
-		return fmt.Errorf("%w: /init status %d: %s", ErrAnswered, answer.status, answer.errorText())
+		return &ReplyError{answer.reply(), fmt.Sprintf("/init status %d: %s", answer.status, answer.errorText())}
 	}
 	return nil
 }
@@ -97,9 +100,10 @@ func (c *ActionClient) Run(ctx context.Context, req RunRequest) (Answer, error) 
 		Activation  string          `json:"activation_id"`
 		Transaction string          `json:"transaction_id"`
 		Deadline    string          `json:"deadline"`
+		APIKey      string          `json:"api_key,omitempty"`
 	}{
-		req.Params, namespace, actionName(req.Package, req.Action), req.Version,
-		string(req.Activation), string(req.Activation), deadlineText(req.Deadline),
+		req.Params, cmp.Or(req.Namespace, namespace), cmp.Or(req.Path, actionName(req.Package, req.Action)), req.Version,
+		string(req.Activation), cmp.Or(req.Transaction, string(req.Activation)), deadlineText(req.Deadline), req.APIKey,
 	})
 	if err != nil {
 		return Answer{}, fmt.Errorf("encode /run: %w", err)
@@ -108,11 +112,18 @@ func (c *ActionClient) Run(ctx context.Context, req RunRequest) (Answer, error) 
 	if err != nil {
 		return Answer{}, err
 	}
+	result := func(a Answer) (Answer, error) {
+		a.Reply = answer.reply()
+		return a, nil
+	}
 	fail := func(message string, broken bool) (Answer, error) {
-		return Answer{Kind: platform.ApplicationError, Message: message, Result: errorResult(message), Broken: broken}, nil
+		return result(Answer{Kind: platform.ApplicationError, Message: message, Result: errorResult(message), Broken: broken})
 	}
 	if answer.oversize {
 		return fail(answer.oversizeText(c.payloadMax), !answer.drained)
+	}
+	if req.Arrays && answer.status == http.StatusOK && isArray(answer.body) {
+		return result(Answer{Kind: platform.Success, Result: answer.body})
 	}
 	var object map[string]json.RawMessage
 	if json.Unmarshal(answer.body, &object) != nil || object == nil {
@@ -123,12 +134,17 @@ func (c *ActionClient) Run(ctx context.Context, req RunRequest) (Answer, error) 
 	case answer.status != http.StatusOK && !failed:
 		return fail(fmt.Sprintf("worker answered with status %d: %s", answer.status, quote(answer.body)), true)
 	case failed:
-		return Answer{
+		return result(Answer{
 			Kind: platform.ApplicationError, Message: answer.errorText(), Result: answer.body,
 			Broken: answer.status != http.StatusOK,
-		}, nil
+		})
 	}
-	return Answer{Kind: platform.Success, Result: answer.body}, nil
+	return result(Answer{Kind: platform.Success, Result: answer.body})
+}
+
+func isArray(text []byte) bool {
+	text = bytes.TrimSpace(text)
+	return len(text) > 0 && text[0] == '[' && json.Valid(text)
 }
 
 // Close ends the connection.
@@ -145,9 +161,11 @@ type httpAnswer struct {
 	status   int
 	body     []byte
 	length   int64
-	oversize bool // body is empty
+	oversize bool // body is the beginning
 	drained  bool // with oversize: the connection can be used further
 }
+
+func (a httpAnswer) reply() Reply { return Reply{Status: a.status, Body: a.body, Size: a.length} }
 
 func (a httpAnswer) oversizeText(limit job.Bytes) string {
 	return fmt.Sprintf("worker's answer exceeded the allowed length: %d > %d bytes: put data into the store", a.length, int64(limit))
@@ -208,9 +226,15 @@ func (c *ActionClient) post(ctx context.Context, path string, body []byte) (_ ht
 	c.limit.N = resp.ContentLength
 	if resp.ContentLength > int64(c.payloadMax) {
 		answer.oversize = true
+		answer.body = make([]byte, c.payloadMax)
+		n, err := io.ReadFull(resp.Body, answer.body)
+		answer.body = answer.body[:n]
 		if resp.ContentLength > drainMax {
-			c.Close()
+			c.Close() // too large, whether it all comes or not
 			return answer, nil
+		}
+		if err != nil {
+			return httpAnswer{}, fmt.Errorf("read answer to %s: %w", path, err)
 		}
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 			return httpAnswer{}, fmt.Errorf("read answer to %s: %w", path, err)

@@ -45,6 +45,17 @@ type Config struct {
 	// removed. Defaults 10000 outcomes and 256 MB.
 	RecordMax      int
 	RecordBytesMax job.Bytes
+	// StemCells are containers that are kept started, without an action yet. A
+	// call gets one of exactly its image and memory, and another is started.
+	// Default none.
+	StemCells []StemCell
+}
+
+// StemCell says which containers to keep started.
+type StemCell struct {
+	Image  string
+	Memory job.Bytes
+	Count  int
 }
 
 // withDefaults returns c with every zero field filled in.
@@ -106,6 +117,10 @@ func (c Config) validate() error {
 	want(c.Concurrency > 0, "concurrency %d: want more than 0", c.Concurrency)
 	want(c.PayloadMax > 0, "maximum payload %v: want more than 0", c.PayloadMax)
 	want(c.RecordMax > 0, "maximum number of kept outcomes %d: want more than 0", c.RecordMax)
+	for _, cell := range c.StemCells {
+		want(cell.Count > 0 && cell.Memory > 0 && cell.Memory%memoryStep == 0 && cell.Memory <= c.PoolMemory,
+			"stem cells: %d of %v: want at least one, of a multiple of %v and at most the pool's memory", cell.Count, cell.Memory, memoryStep)
+	}
 	want(c.RecordBytesMax > 0, "maximum size of kept outcomes %v: want more than 0", c.RecordBytesMax)
 	return errors.Join(errs...)
 }

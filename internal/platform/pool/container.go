@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -116,12 +117,14 @@ type command struct {
 	kind      commandKind
 	container string
 	memory    job.Bytes   // cmdStart
+	image     string      // cmdStart
 	work      *deployment // cmdInit, cmdRun, cmdSettle of a call that was taken
 	call      *call
 	deadline  time.Time // cmdInit, cmdRun: for the worker to know; the pool enforces it
 	fresh     bool      // cmdRun
 	outcome   platform.Outcome
-	logs      []string
+	logs      []Line
+	ending    ending
 }
 
 // deployment is one version of an action; it never changes.
@@ -131,6 +134,16 @@ type deployment struct {
 	memory      job.Bytes
 	timeout     time.Duration
 	env         map[string]string
+	image       string
+	// function is the action of a front end, nil for a deployed one. cell says
+	// that this stands for no action yet: the container is a stem cell.
+	function *Function
+	cell     bool
+}
+
+// same reports whether containers of d and of other can stand for each other.
+func (d *deployment) same(other *deployment) bool {
+	return d == other || d.function != nil && other.function != nil && d.function.Key == other.function.Key
 }
 
 // call is an accepted invocation.
@@ -141,6 +154,20 @@ type call struct {
 	submitted   time.Time
 	order       int    // in which calls were accepted
 	container   string // that has taken it; "" while it is queued
+	// work, request and ended are of a call of a front end's function.
+	work    *deployment
+	request Request
+	ended   chan<- Ended
+}
+
+// ending is what a front end is told beyond the outcome.
+type ending struct {
+	phase               Phase
+	reply               *Reply
+	err                 error
+	sentinels           int
+	initBegan, runBegan time.Time
+	ended               time.Time
 }
 
 // verdict is an outcome that is decided before the container is gone. Without a
@@ -180,6 +207,7 @@ type container struct {
 	ended     time.Time // when the call was given up
 	initTime  time.Duration
 	idleSince time.Time
+	ending    ending // of the call that it serves
 }
 
 // idle reports whether c does nothing and could be given a call or removed
@@ -224,7 +252,7 @@ func (c container) stepInitialized(m message, now time.Time) (container, []comma
 	}
 	c.state, c.fresh = stateStarting, true
 	c.deadline = now.Add(c.timing.startTimeout)
-	return c, []command{{kind: cmdStart, container: c.id, memory: c.memory}}
+	return c, []command{{kind: cmdStart, container: c.id, memory: c.memory, image: c.work.image}}
 }
 
 func (c container) stepStarting(m message, now time.Time) (container, []command) {
@@ -233,6 +261,7 @@ func (c container) stepStarting(m message, now time.Time) (container, []command)
 		return c.take(m.call, now), nil
 	case msgPreWarmCompleted:
 		if m.err != nil {
+			c.ending.err = m.err
 			return c.removed(verdict{kind: platform.Lost, message: "container could not be started: " + m.err.Error()}, Exit{}, now)
 		}
 		c.pauses = m.pauses
@@ -266,10 +295,17 @@ func (c container) stepRunning(m message, now time.Time) (container, []command) 
 		if m.err != nil {
 			return c.failed(m.err, "call failed", now)
 		}
+		f := c.work.function
+		if f != nil && f.Reschedule && m.answer.Reply.Status == http.StatusServiceUnavailable && !c.fresh {
+			return c.reschedule(now)
+		}
+		c.ending.reply, c.ending.sentinels = &m.answer.Reply, m.answer.Sentinels
+		// Without its sentinels it is not known what the next call would print.
+		unfinished := f != nil && f.Sentinels && m.answer.Sentinels < 2
 		settled := c.settle(platform.Outcome{Kind: m.answer.Kind, Result: m.answer.Result, Message: m.answer.Message},
 			m.answer.Peak, m.answer.Cache, m.answer.Logs, now)
 		c.call, c.fresh, c.initTime = nil, false, 0
-		if m.retire || m.answer.Broken || c.dead {
+		if m.retire || m.answer.Broken || c.dead || unfinished {
 			next, commands := c.remove(cmdKill, verdict{}, now)
 			return next, append([]command{settled}, commands...)
 		}
@@ -358,6 +394,7 @@ func (c container) stepRemoving(m message, now time.Time) (container, []command)
 // take gives c a call. Waiting ends here.
 func (c container) take(call *call, now time.Time) container {
 	c.call, c.taken, c.began = call, now, now
+	c.ending = ending{}
 	return c
 }
 
@@ -366,8 +403,10 @@ func (c container) serve(now time.Time) (container, []command) {
 	kind := cmdRun
 	if c.initialised {
 		c.began = now
+		c.ending.phase, c.ending.runBegan = PhaseRun, now
 	} else {
 		kind, c.initialising = cmdInit, true
+		c.ending.phase, c.ending.initBegan = PhaseInit, now
 	}
 	c.state = stateRunning
 	c.deadline = now.Add(c.work.timeout)
@@ -384,6 +423,9 @@ func (c container) rest(now time.Time) (container, []command) {
 		wait = min(wait, c.timing.pauseGrace)
 	}
 	c.deadline = now.Add(wait)
+	if c.work.cell {
+		c.deadline = time.Time{} // kept for whoever comes
+	}
 	return c, []command{{kind: cmdNeedWork, container: c.id}}
 }
 
@@ -391,6 +433,11 @@ func (c container) rest(now time.Time) (container, []command) {
 // more. The call goes back to the queue when the worker never saw it, which can
 // happen only in a container that was not started for it, so not for ever.
 func (c container) failed(err error, what string, now time.Time) (container, []command) {
+	c.ending.err = err
+	var refusal *ReplyError
+	if errors.As(err, &refusal) {
+		c.ending.reply = &refusal.Reply
+	}
 	switch {
 	case errors.Is(err, ErrAnswered):
 		return c.remove(cmdKill, verdict{kind: platform.ApplicationError, message: what + ": " + err.Error()}, now)
@@ -442,7 +489,7 @@ func (c container) removed(v verdict, exit Exit, now time.Time) (container, []co
 		}
 	}
 	if outcome.Kind == platform.Lost && len(exit.Logs) > 0 {
-		outcome.Message += "; its last output: " + strings.Join(lastWords(exit.Logs), " | ")
+		outcome.Message += "; its last output: " + strings.Join(lastWords(Texts(exit.Logs)), " | ")
 	}
 	settled := c.settle(outcome, exit.Peak, exit.Cache, exit.Logs, c.ended)
 	c.call = nil
@@ -466,7 +513,7 @@ func lastWords(logs []string) []string {
 }
 
 // settle makes the command that ends c's call; until is when the call ended.
-func (c container) settle(outcome platform.Outcome, peak, cache job.Bytes, logs []string, until time.Time) command {
+func (c container) settle(outcome platform.Outcome, peak, cache job.Bytes, logs []Line, until time.Time) command {
 	outcome.Usage = platform.Usage{
 		Container: c.id, Cold: c.fresh && !c.prewarmed, Limit: c.memory, Peak: peak, Cache: cache,
 		Wait: c.taken.Sub(c.call.submitted), Init: c.initTime,
@@ -477,5 +524,6 @@ func (c container) settle(outcome platform.Outcome, peak, cache job.Bytes, logs 
 	default:
 		outcome.Usage.Init = until.Sub(c.began)
 	}
-	return command{kind: cmdSettle, container: c.id, work: c.work, call: c.call, outcome: outcome, logs: logs}
+	c.ending.ended = until
+	return command{kind: cmdSettle, container: c.id, work: c.work, call: c.call, outcome: outcome, logs: logs, ending: c.ending}
 }

@@ -200,9 +200,16 @@ func TestContainerUsage(t *testing.T) {
 func TestLostMessageShowsWhy(t *testing.T) {
 	_, _, settled := drive(runMsg(), message{kind: msgPreWarmCompleted}, message{kind: msgInitCompleted},
 		message{kind: msgRunCompleted, err: errors.New("connection broke")},
-		message{kind: msgContainerRemoved, exit: Exit{Status: "exit status 2", Logs: []string{"one", "panic: out of range", "goroutine 1", "main.go:1", "rest"}}})
+		message{kind: msgContainerRemoved, exit: Exit{Status: "exit status 2", Logs: makeLines("one", "panic: out of range", "goroutine 1", "main.go:1", "rest")}})
 	const want = "call failed: connection broke: worker ended with exit status 2; its last output: panic: out of range | goroutine 1 | main.go:1"
 	if got := settled[0].outcome.Message; got != want {
 		t.Errorf("message %q, want %q", got, want)
 	}
+}
+
+func makeLines(texts ...string) (lines []Line) {
+	for _, text := range texts {
+		lines = append(lines, Line{Text: text})
+	}
+	return lines
 }

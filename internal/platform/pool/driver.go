@@ -47,6 +47,8 @@ type Facts struct {
 type Spec struct {
 	// ID is unique within the pool; letters, digits and "-".
 	ID string
+	// Image is what to run, for drivers that run images; "" is the driver's own.
+	Image string
 	// Memory is the hard limit.
 	Memory job.Bytes
 	// PayloadMax bounds an answer of the worker; 0 means 1 MB.
@@ -94,7 +96,36 @@ var (
 	ErrNotSent = errors.New("request not sent")
 	// ErrAnswered: the worker answered, and the answer is an error.
 	ErrAnswered = errors.New("worker answered with an error")
+	// ErrImage is wrapped by errors of Driver.Start about an image that could not
+	// be had.
+	ErrImage = errors.New("image cannot be had")
+	// ErrProgram is wrapped by errors of Driver.Start about an image without the
+	// program that it names.
+	ErrProgram = errors.New("program not found in image")
 )
+
+// Reply is what a worker answered, as it was: for front ends that have to say
+// so in words of their own.
+type Reply struct {
+	// Status is the HTTP status.
+	Status int
+	// Body are the first bytes of the answer, at most the maximum payload.
+	Body []byte
+	// Size is the length of the whole answer.
+	Size int64
+}
+
+// ReplyError is the error of Container.Init when the worker refused. It wraps
+// ErrAnswered.
+type ReplyError struct {
+	Reply Reply
+	text  string
+}
+
+func (e *ReplyError) Error() string { return ErrAnswered.Error() + ": " + e.text }
+
+// Unwrap returns ErrAnswered.
+func (e *ReplyError) Unwrap() error { return ErrAnswered }
 
 // InitRequest is what a worker is told once.
 type InitRequest struct {
@@ -103,6 +134,15 @@ type InitRequest struct {
 	Activation      platform.Activation // "" when no call waits for it
 	Deadline        time.Time
 	Env             map[string]string // init-only parameters; may hold credentials
+	// Path is the action's name in full, "/guest/package/action"; "" makes it of
+	// the package and the action in the namespace guest.
+	Path string
+	// Namespace that calls, "" is guest; Transaction, "" is the activation.
+	Namespace, Transaction string
+	// Main, Code and Binary are the action's code, if it is not in the image;
+	// Main "" is main.
+	Main, Code string
+	Binary     bool
 }
 
 // RunRequest is one call.
@@ -115,6 +155,14 @@ type RunRequest struct {
 	// Fresh says that this is the container's first call: what Start and Init
 	// used is then counted as this call's.
 	Fresh bool
+	// Path, Namespace and Transaction as in InitRequest.
+	Path, Namespace, Transaction string
+	// APIKey goes to the worker when it is not "".
+	APIKey string
+	// Arrays says that a result may be a JSON array.
+	Arrays bool
+	// Sentinels says that the worker is known to end its output on both streams.
+	Sentinels bool
 }
 
 // Answer is what came of a call that the container survived.
@@ -128,9 +176,34 @@ type Answer struct {
 	Broken bool
 	// Peak and Cache as in platform.Usage; 0 when unknown.
 	Peak, Cache job.Bytes
+	// Reply is the answer itself.
+	Reply Reply
 	// Logs are the last lines that the container printed during the call.
-	Logs []string
+	Logs []Line
+	// Sentinels is on how many streams, of two, the worker printed the line that
+	// ends a call's output.
+	Sentinels int
 }
+
+// Line is one line that a container printed.
+type Line struct {
+	Time   time.Time
+	Stderr bool
+	Text   string
+}
+
+// Texts are the lines without the rest.
+func Texts(lines []Line) []string {
+	texts := make([]string, len(lines))
+	for i, line := range lines {
+		texts[i] = line.Text
+	}
+	return texts
+}
+
+// Sentinel is the line that ends a call's output on each stream (OpenWhisk's
+// action interface). Drivers count it and do not keep it.
+const Sentinel = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
 
 // Exit is how a container ended.
 type Exit struct {
@@ -143,5 +216,5 @@ type Exit struct {
 	// Peak and Cache as in platform.Usage, as last read; 0 when unknown.
 	Peak, Cache job.Bytes
 	// Logs are the last lines that it printed during its last call.
-	Logs []string
+	Logs []Line
 }

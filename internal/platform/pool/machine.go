@@ -29,6 +29,8 @@ type machine struct {
 	orders     int
 	ids        int
 	closed     bool
+	// cellsFrom is when stem cells may be started again after one failed.
+	cellsFrom time.Time
 }
 
 type actionKey struct{ pkg, action string }
@@ -121,7 +123,7 @@ func (m *machine) submit(c *call, now time.Time) ([]command, error) {
 	if m.closed {
 		return nil, errClosed
 	}
-	if m.actions[actionKey{c.pkg, c.action}] == nil {
+	if c.work == nil && m.actions[actionKey{c.pkg, c.action}] == nil {
 		return nil, fmt.Errorf("%w: no action %q in package %q: deploy it first", platform.ErrNotFound, c.action, c.pkg)
 	}
 	if len(m.calls) >= m.cfg.Concurrency {
@@ -153,10 +155,11 @@ func (m *machine) cancel(id platform.Activation, now time.Time) []command {
 func (m *machine) remove(pkg string, now time.Time) (waitFor []string, commands []command) {
 	removed := verdict{kind: platform.Cancelled, message: fmt.Sprintf("package %q was removed", pkg)}
 	maps.DeleteFunc(m.actions, func(key actionKey, _ *deployment) bool { return key.pkg == pkg })
-	commands = m.drop(func(c *call) bool { return c.pkg == pkg }, removed, now)
-	commands = append(commands, m.removeWhere(func(c *container) bool { return c.work.pkg == pkg }, removed, now)...)
+	of := func(c *container) bool { return c.work.pkg == pkg && c.work.deployed() }
+	commands = m.drop(func(c *call) bool { return c.pkg == pkg && c.work == nil }, removed, now)
+	commands = append(commands, m.removeWhere(of, removed, now)...)
 	for _, c := range m.containers {
-		if c.work.pkg == pkg {
+		if of(c) {
 			waitFor = append(waitFor, c.id)
 		}
 	}
@@ -240,7 +243,10 @@ func (m *machine) deliver(id string, msg message, now time.Time) []command {
 	c := m.containers[index]
 	if msg.kind == msgRunCompleted {
 		current := m.actions[actionKey{c.work.pkg, c.work.action}]
-		msg.retire = current != c.work || c.booked != c.work.memory
+		msg.retire = current != c.work && c.work.deployed() || c.booked != c.work.memory
+	}
+	if c.work.cell && (msg.kind == msgHealthPing || msg.kind == msgPreWarmCompleted && msg.err != nil) {
+		m.cellsFrom = now.Add(cellPause)
 	}
 	commands := m.apply(c, msg, now)
 	return append(commands, m.schedule(now)...)
@@ -264,6 +270,9 @@ func (m *machine) nextWake() time.Time {
 		if !c.deadline.IsZero() && (wake.IsZero() || c.deadline.Before(wake)) {
 			wake = c.deadline
 		}
+	}
+	if len(m.cfg.StemCells) > 0 && !m.cellsFrom.IsZero() && (wake.IsZero() || m.cellsFrom.Before(wake)) {
+		wake = m.cellsFrom
 	}
 	return wake
 }
@@ -325,12 +334,16 @@ func (m *machine) removeWhere(which func(*container) bool, v verdict, now time.T
 	return commands
 }
 
-// schedule gives containers to the calls at the head of the queue.
+// schedule gives containers to the calls at the head of the queue, and what is
+// left to stem cells.
 func (m *machine) schedule(now time.Time) []command {
 	var commands []command
 	for len(m.queue) > 0 && !m.closed {
 		head := m.queue[0]
-		work := m.actions[actionKey{head.pkg, head.action}]
+		work := head.work
+		if work == nil {
+			work = m.actions[actionKey{head.pkg, head.action}]
+		}
 		placed, cmds := m.place(head, work, now)
 		commands = append(commands, cmds...)
 		if !placed {
@@ -339,13 +352,19 @@ func (m *machine) schedule(now time.Time) []command {
 		m.queue[0] = nil // let go of its parameters
 		m.queue = m.queue[1:]
 	}
-	return commands
+	return append(commands, m.fill(now)...)
 }
 
 // place finds a container for the call: a warm one, the memory for a new one,
 // or idle containers that have to go for it.
 func (m *machine) place(head *call, work *deployment, now time.Time) (bool, []command) {
-	if c := m.warm(work); c != nil {
+	c := m.warm(work)
+	if c == nil {
+		if c = m.stem(work); c != nil {
+			c.work = work
+		}
+	}
+	if c != nil {
 		head.container = c.id
 		return true, m.apply(c, message{kind: msgRun, call: head}, now)
 	}
@@ -361,7 +380,7 @@ func (m *machine) warm(work *deployment) *container {
 	rank := map[state]int{stateReady: 5, statePaused: 4, statePausing: 3, stateStarted: 2, stateStarting: 1}
 	var best *container
 	for _, c := range m.containers {
-		if c.work != work || !c.idle() {
+		if !c.work.same(work) || !c.idle() {
 			continue
 		}
 		if best == nil || rank[c.state] > rank[best.state] || rank[c.state] == rank[best.state] && c.idleSince.After(best.idleSince) {
@@ -397,7 +416,7 @@ func (m *machine) evict(need job.Bytes, now time.Time) []command {
 		switch {
 		case c.state == stateRemoving:
 			free += c.booked
-		case c.idle():
+		case c.idle() && !c.work.cell: // stem cells stay
 			idle = append(idle, c)
 			idleBytes += c.booked
 		}

@@ -84,6 +84,9 @@ func Open(ctx context.Context, cfg Config, driver Driver) (*Pool, error) {
 	}
 	p.close = sync.OnceValue(p.shutdown)
 	go p.loop()
+	if len(cfg.StemCells) > 0 {
+		p.post(func(now time.Time) []command { return p.machine.schedule(now) })
+	}
 	return p, nil
 }
 
@@ -420,7 +423,7 @@ func (p *Pool) gone(container string) {
 
 // start starts a container and keeps an eye on it.
 func (p *Pool) start(cmd command, b *box) message {
-	container, err := p.driver.Start(b.ctx, Spec{ID: cmd.container, Memory: cmd.memory, PayloadMax: p.cfg.PayloadMax})
+	container, err := p.driver.Start(b.ctx, Spec{ID: cmd.container, Memory: cmd.memory, Image: cmd.image, PayloadMax: p.cfg.PayloadMax})
 	if err != nil {
 		return message{kind: msgPreWarmCompleted, err: err}
 	}
@@ -436,18 +439,34 @@ func (p *Pool) start(cmd command, b *box) message {
 }
 
 func (b *box) run(cmd command) message {
-	answer, err := b.container.Run(b.ctx, RunRequest{
+	req := RunRequest{
 		Package: cmd.work.pkg, Action: cmd.work.action, Version: versionText(cmd.work), Activation: cmd.call.id,
 		Deadline: cmd.deadline, Params: cmd.call.params, Fresh: cmd.fresh,
-	})
+	}
+	if f := cmd.work.function; f != nil {
+		req.Path, req.Version, req.Arrays, req.Sentinels = f.Path, f.Version, f.Arrays, f.Sentinels
+		req.Namespace, req.Transaction, req.APIKey = cmd.call.request.Namespace, cmd.call.request.Transaction, cmd.call.request.APIKey
+	}
+	answer, err := b.container.Run(b.ctx, req)
 	return message{kind: msgRunCompleted, answer: answer, err: err}
 }
 
 func makeInit(cmd command) InitRequest {
-	return InitRequest{
+	req := InitRequest{
 		Package: cmd.work.pkg, Action: cmd.work.action, Version: versionText(cmd.work), Activation: cmd.call.id,
 		Deadline: cmd.deadline, Env: maps.Clone(cmd.work.env),
 	}
+	if f := cmd.work.function; f != nil {
+		req.Path, req.Version, req.Main, req.Code, req.Binary = f.Path, f.Version, f.Main, f.Code, f.Binary
+		req.Namespace, req.Transaction = cmd.call.request.Namespace, cmd.call.request.Transaction
+		if key := cmd.call.request.APIKey; key != "" {
+			if req.Env == nil {
+				req.Env = map[string]string{}
+			}
+			req.Env["__OW_API_KEY"] = key
+		}
+	}
+	return req
 }
 
 // versionText formats a version as OpenWhisk does.
@@ -455,17 +474,24 @@ func versionText(work *deployment) string { return fmt.Sprintf("0.0.%d", work.ve
 
 // settle publishes an outcome.
 func (p *Pool) settle(cmd command) {
-	r := p.inFlight[cmd.call.id]
-	delete(p.inFlight, cmd.call.id)
 	if cmd.work != nil {
 		cmd.outcome.Message = redact(cmd.outcome.Message, cmd.work.env)
 		cmd.outcome.Result = redactResult(cmd.outcome.Result, cmd.work.env)
+		if reply := cmd.ending.reply; reply != nil && cmd.call.ended != nil {
+			reply.Body = redactBody(reply.Body, cmd.work.env)
+		}
 		for i, line := range cmd.logs {
-			cmd.logs[i] = redact(line, cmd.work.env)
+			cmd.logs[i].Text = redact(line.Text, cmd.work.env)
 		}
 	}
+	if cmd.call.ended != nil {
+		cmd.call.ended <- makeEnded(cmd)
+		return
+	}
+	r := p.inFlight[cmd.call.id]
+	delete(p.inFlight, cmd.call.id)
 	if cmd.outcome.Kind == platform.ApplicationError && len(cmd.outcome.Result) == 0 {
 		cmd.outcome.Result = errorResult(cmd.outcome.Message)
 	}
-	p.records.settle(r, cmd.outcome, cmd.logs)
+	p.records.settle(r, cmd.outcome, Texts(cmd.logs))
 }

@@ -139,7 +139,7 @@ func (b *fakeBox) Run(ctx context.Context, req RunRequest) (Answer, error) {
 	case p.Wrong:
 		return Answer{Kind: platform.ApplicationError, Message: "wrong, s3cr3t"}, nil
 	}
-	return Answer{Kind: platform.Success, Result: req.Params, Peak: 1, Logs: []string{"said s3cr3t"}}, nil
+	return Answer{Kind: platform.Success, Result: req.Params, Peak: 1, Logs: makeLines("said s3cr3t")}, nil
 }
 
 func (b *fakeBox) die(exit Exit) {

@@ -180,6 +180,11 @@ func (w *worker) act(out http.ResponseWriter, p params, value json.RawMessage) {
 		fmt.Fprintln(os.Stderr, "exiting on request with", w.env["SECRET"])
 		os.Exit(p.Code)
 	case "signal":
+		if os.Getpid() == 1 {
+			// The kernel keeps signals from inside from a container's first process;
+			// so an init would report that its child was killed.
+			os.Exit(128 + p.Code)
+		}
 		_ = syscall.Kill(os.Getpid(), syscall.Signal(p.Code))
 		select {}
 	case "orphan":
@@ -195,7 +200,8 @@ func (w *worker) act(out http.ResponseWriter, p params, value json.RawMessage) {
 	case "print":
 		fmt.Println(p.Text)
 		fmt.Println("XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX")
-		fmt.Fprint(os.Stderr, "secret: ", w.env["SECRET"])
+		fmt.Fprintln(os.Stderr, "secret:", w.env["SECRET"])
+		fmt.Fprintln(os.Stderr, "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX")
 		answer(out, http.StatusOK, map[string]any{})
 	case "error":
 		answer(out, http.StatusOK, map[string]any{"error": p.Text})

@@ -71,11 +71,12 @@ func (d *Driver) startIn(g group, limit, payloadMax job.Bytes) (_ *process, err 
 	if err != nil {
 		return nil, fmt.Errorf("socket pair: %w", err)
 	}
-	output, writer, err := newTail(d.cfg.LogLines)
+	output, writers, err := newTail(d.cfg.LogLines)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("output pipe: %w", err), ours.Close())
+		return nil, errors.Join(fmt.Errorf("output pipes: %w", err), ours.Close())
 	}
-	defer writer.Close()
+	defer writers[0].Close()
+	defer writers[1].Close()
 
 	tag := ownerText() + "-" + rand.Text()
 	command, env := g.wrap(d.cfg.Command, append(slices.Clone(d.cfg.Env), fdVariable+"=3", ownerVariable+"="+tag))
@@ -91,7 +92,7 @@ func (d *Driver) startIn(g group, limit, payloadMax job.Bytes) (_ *process, err 
 		return withoutHugePages(func() (err error) {
 			pid, err = syscall.ForkExec(command[0], command, &syscall.ProcAttr{
 				Dir: d.cfg.Dir, Env: env, Sys: attr,
-				Files: []uintptr{d.null.Fd(), writer.Fd(), writer.Fd(), theirs.Fd()},
+				Files: []uintptr{d.null.Fd(), writers[0].Fd(), writers[1].Fd(), theirs.Fd()},
 			})
 			return err
 		})
@@ -162,7 +163,7 @@ func (c *process) Run(ctx context.Context, req pool.RunRequest) (pool.Answer, er
 		return pool.Answer{}, err
 	}
 	answer.Peak, answer.Cache = c.usage()
-	answer.Logs = c.output.lines()
+	answer.Logs, answer.Sentinels = c.output.take()
 	if c.watching && answer.Peak > job.Bytes(c.limit.Load()) {
 		// It was above its limit between two samples. Without this the outcome
 		// would depend on when the samples were taken.
@@ -263,7 +264,7 @@ func (c *process) wait() {
 	killing := c.killing
 	c.mu.Unlock()
 
-	c.exit.Logs = c.output.lines()
+	c.exit.Logs, _ = c.output.take()
 	killed, own := c.group.verdict()
 	c.exit.OutOfMemory = own || c.overrun.Load()
 	switch {

@@ -4,7 +4,11 @@
 
 package process
 
-import "testing"
+import (
+	"testing"
+
+	"disdel/internal/platform/pool"
+)
 
 func TestParseHierarchy(t *testing.T) {
 	const mounts = `23 1 8:1 / / rw - ext4 /dev/sda1 rw
@@ -63,19 +67,20 @@ func TestOwner(t *testing.T) {
 }
 
 func TestTail(t *testing.T) {
-	tail, writer, err := newTail(3)
+	tail, writers, err := newTail(3)
 	if err != nil {
 		t.Fatal(err)
 	}
 	write := func(text string) {
 		t.Helper()
-		if _, err := writer.WriteString(text); err != nil {
+		if _, err := writers[0].WriteString(text); err != nil {
 			t.Fatal(err)
 		}
 	}
 	want := func(lines ...string) {
 		t.Helper()
-		got := tail.lines()
+		lineup, _ := tail.take()
+		got := pool.Texts(lineup)
 		if len(got) != len(lines) {
 			t.Fatalf("lines %q, want %q", got, lines)
 		}
@@ -88,18 +93,27 @@ func TestTail(t *testing.T) {
 	want()
 	write("one\ntwo")
 	want("one", "two")
-	write(" more\n" + sentinel + "\nthree\nfour\n")
+	write(" more\n" + pool.Sentinel + "\nthree\nfour\n")
 	want("two more", "three", "four")
+	if _, err := writers[1].WriteString("problem\n" + pool.Sentinel + "\n"); err != nil {
+		t.Fatal(err)
+	}
+	if lines, sentinels := tail.take(); sentinels != 2 || !lines[len(lines)-1].Stderr || lines[0].Stderr || lines[0].Time.IsZero() {
+		t.Errorf("%d sentinels after %+v, want 2, and the last line from standard error", sentinels, lines)
+	}
 	tail.mark()
 	want()
+	const lineMax = 1 << 10
 	long := make([]byte, 3*lineMax)
 	for i := range long {
 		long[i] = 'x'
 	}
 	write(string(long) + "\nbad \xff\n")
 	want(string(long[:lineMax])+"...", "bad ?")
-	if err := writer.Close(); err != nil {
-		t.Fatal(err)
+	for _, writer := range writers {
+		if err := writer.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	want(string(long[:lineMax])+"...", "bad ?")
 	if err := tail.close(); err != nil {

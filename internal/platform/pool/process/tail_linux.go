@@ -3,60 +3,70 @@
 package process
 
 import (
-	"bytes"
+	"errors"
 	"os"
-	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"disdel/internal/platform/pool"
 )
 
-// tail keeps the last lines that a process printed since the last mark. A
-// goroutine reads the pipe as it fills; lines and mark read what is there at
-// once, so that what a worker printed before it answered is never missed.
+// tail keeps the last lines that a process printed since the last mark, of both
+// of its streams. A goroutine for each reads the pipe as it fills; take and mark
+// read what is there at once, so that what a worker printed before it answered
+// is never missed.
 type tail struct {
-	file *os.File
-	raw  syscall.RawConn
-	max  int
+	streams [2]stream // standard output, standard error
 
-	mu      sync.Mutex
-	kept    []string
-	partial []byte
-	cut     bool // the rest of the partial line is dropped
-	buffer  []byte
+	mu     sync.Mutex // guards lines and buffer
+	lines  *pool.Tail
+	buffer []byte
 }
 
-const lineMax = 1 << 10
+type stream struct {
+	file *os.File
+	raw  syscall.RawConn
+}
 
-// sentinel ends an activation's output on OpenWhisk; it is noise here.
-const sentinel = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
-
-// newTail makes a pipe and returns the end to write to.
-func newTail(lines int) (*tail, *os.File, error) {
-	var fds [2]int
-	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
-		return nil, nil, err
-	}
-	// Only the end that is read must not block; the worker's is an ordinary pipe.
-	_ = unix.SetNonblock(fds[0], true)
-	t := &tail{file: os.NewFile(uintptr(fds[0]), "worker output"), max: lines, buffer: make([]byte, 4<<10)}
-	writer := os.NewFile(uintptr(fds[1]), "worker output")
-	raw, err := t.file.SyscallConn()
-	if err != nil {
-		_ = writer.Close()
-		_ = t.file.Close()
-		return nil, nil, err
-	}
-	t.raw = raw
-	go func() {
-		_ = raw.Read(func(fd uintptr) bool { return t.drain(fd) }) // ends with the pipe
+// newTail makes the pipes and returns the ends to write to: standard output and
+// standard error.
+func newTail(lines int) (_ *tail, writers [2]*os.File, err error) {
+	t := &tail{lines: pool.NewTail(lines), buffer: make([]byte, 4<<10)}
+	defer func() {
+		if err != nil {
+			for i := range writers {
+				if writers[i] != nil {
+					err = errors.Join(err, writers[i].Close(), t.streams[i].file.Close())
+				}
+			}
+		}
 	}()
-	return t, writer, nil
+	for i := range t.streams {
+		var fds [2]int
+		if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+			return nil, writers, err
+		}
+		// Only the end that is read must not block; the worker's is an ordinary pipe.
+		_ = unix.SetNonblock(fds[0], true)
+		t.streams[i].file = os.NewFile(uintptr(fds[0]), "worker output")
+		writers[i] = os.NewFile(uintptr(fds[1]), "worker output")
+		if t.streams[i].raw, err = t.streams[i].file.SyscallConn(); err != nil {
+			return nil, writers, err
+		}
+	}
+	for i := range t.streams {
+		go func() {
+			_ = t.streams[i].raw.Read(func(fd uintptr) bool { return t.drain(i, fd) }) // ends with the pipe
+		}()
+	}
+	return t, writers, nil
 }
 
 // drain reads what is there and reports whether that was the end.
-func (t *tail) drain(fd uintptr) bool {
+func (t *tail) drain(i int, fd uintptr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for {
@@ -68,57 +78,34 @@ func (t *tail) drain(fd uintptr) bool {
 		case n <= 0 || err != nil:
 			return true
 		default:
-			t.add(t.buffer[:n])
+			t.lines.Add(i == 1, t.buffer[:n], time.Now())
 		}
 	}
 }
 
-func (t *tail) add(text []byte) {
-	for len(text) > 0 {
-		line, rest, whole := bytes.Cut(text, []byte{'\n'})
-		if !t.cut {
-			t.partial = append(t.partial, line...)
-		}
-		if len(t.partial) > lineMax {
-			t.partial, t.cut = append(t.partial[:lineMax], "..."...), true
-		}
-		if whole {
-			t.flush()
-		}
-		text = rest
+func (t *tail) drainAll() {
+	for i := range t.streams {
+		_ = t.streams[i].raw.Control(func(fd uintptr) { t.drain(i, fd) }) // a closed pipe has nothing more
 	}
-}
-
-func (t *tail) flush() {
-	line := strings.ToValidUTF8(string(t.partial), "?")
-	t.partial, t.cut = t.partial[:0], false
-	if line == sentinel {
-		return
-	}
-	if len(t.kept) == t.max {
-		t.kept = append(t.kept[:0], t.kept[1:]...)
-	}
-	t.kept = append(t.kept, line)
 }
 
 // mark forgets what was printed so far.
 func (t *tail) mark() {
-	_ = t.raw.Control(func(fd uintptr) { t.drain(fd) }) // a closed pipe has nothing more
+	t.drainAll()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.kept, t.partial, t.cut = t.kept[:0], t.partial[:0], false
+	t.lines.Mark()
 }
 
-// lines returns what was printed since the mark, an unfinished line included.
-func (t *tail) lines() []string {
-	_ = t.raw.Control(func(fd uintptr) { t.drain(fd) })
+// take returns what was printed since the mark, unfinished lines included, and
+// how many streams have ended with the sentinel.
+func (t *tail) take() (lines []pool.Line, sentinels int) {
+	t.drainAll()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	lines := append([]string(nil), t.kept...)
-	if len(t.partial) > 0 {
-		lines = append(lines, strings.ToValidUTF8(string(t.partial), "?"))
-	}
-	return lines
+	return t.lines.Lines(time.Now()), t.lines.Sentinels()
 }
 
-func (t *tail) close() error { return t.file.Close() }
+func (t *tail) close() error {
+	return errors.Join(t.streams[0].file.Close(), t.streams[1].file.Close())
+}
