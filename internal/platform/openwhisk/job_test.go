@@ -203,7 +203,7 @@ func TestJob_SameModelThroughFaults(t *testing.T) {
 			return s
 		}},
 		"time over once": {none, func(n int, s script) script {
-			if n == 1 || n == 3 {
+			if n == 1 || n == 2 { // both replicas
 				s.status, s.result, s.more = statusDeveloper, `{"error":"`+textTime+`60000 milliseconds."}`, `"annotations":[{"key":"timeout","value":true}],"duration":60000`
 			}
 			return s
