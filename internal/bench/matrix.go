@@ -48,7 +48,7 @@ func ParseAxis(text string) (Axis, error) {
 		found = found && v != ""
 	}
 	if !found || flag == "" {
-		return Axis{}, fmt.Errorf("%w: %q: want FLAG=VALUE,VALUE,...", ErrMatrix, text)
+		return Axis{}, fmt.Errorf("%w: %q: want FLAG and its values, as FLAG=VALUE,VALUE", ErrMatrix, text)
 	}
 	return axis, nil
 }

@@ -64,7 +64,7 @@ func TestBenchUsage(t *testing.T) {
 	}{
 		{[]string{"bench", "train"}, "the name of one data set"},
 		{[]string{"bench", "train", "--", "digits"}, "the name of one data set"},
-		{[]string{"bench", "train", "digits", "--vary", "batch"}, `"batch": want FLAG=VALUE,VALUE`},
+		{[]string{"bench", "train", "digits", "--vary", "batch"}, `"batch": want FLAG and its values`},
 		{[]string{"bench", "train", "digits", "--case", "batch"}, `setting "batch": want FLAG=VALUE`},
 		{[]string{"bench", "train", "digits", "--seeds", "0"}, "seeds"},
 		{[]string{"bench", "train", "digits", "--case", "worker=1"}, "unknown flag: --worker"},

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"disdel/internal/job"
 	"disdel/internal/jsontext"
@@ -82,16 +81,14 @@ func (o *options) mergeJob(text []byte, cmd *cobra.Command) error {
 	if kind := given.spec.Kind; kind != "" && kind != o.spec.Kind {
 		return fmt.Errorf("%s: kind is %q, %s wants %q", given.place("kind"), kind, commandName(cmd), o.spec.Kind)
 	}
-	explicit := map[string]bool{}
-	cmd.Flags().Visit(func(f *pflag.Flag) { explicit[f.Name] = true })
 	to, from := reflect.ValueOf(&o.spec).Elem(), reflect.ValueOf(given.spec)
 	for i := range to.NumField() {
 		field := jsonName(to.Type().Field(i))
 		name := flagOf(field)
 		switch {
 		case !given.has(field) || field == "kind":
-		case field == "model_spec" && explicit["model"]:
-		case explicit[name]:
+		case field == "model_spec" && cmd.Flags().Changed("model"):
+		case cmd.Flags().Changed(name):
 		case !noFlag[field] && cmd.Flags().Lookup(name) == nil, field == "model_spec" && o.spec.Kind != job.Train:
 			return fmt.Errorf("%s: %s has no %s", given.place(field), commandName(cmd), field)
 		default:
@@ -156,7 +153,7 @@ func parseJob(text []byte) (g givenJob, err error) {
 }
 
 // wordOr reads a string as a flag would, anything else as JSON.
-func wordOr(raw json.RawMessage, flag pflag.Value, into any) error {
+func wordOr(raw json.RawMessage, flag interface{ Set(text string) error }, into any) error {
 	var word string
 	if json.Unmarshal(raw, &word) == nil && raw[0] == '"' {
 		return flag.Set(word)

@@ -16,7 +16,7 @@ import (
 // fine, changing one is not.
 var (
 	recordFields = []string{
-		"accuracy", "actions", "batch", "confusion", "dataset", "enforcement", "epochs", "expected_accuracy_cost", "job", "kernel_set", "kind",
+		"accuracy", "actions", "batch", "confusion", "dataset", "enforcement", "epochs", "job", "kernel_set", "kind",
 		"local_batch", "loss", "metrics", "model", "platform", "records", "replicas", "rounds", "seed", "status", "strategy",
 	}
 	metricsFields = []string{

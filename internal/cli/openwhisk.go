@@ -77,8 +77,9 @@ type opened struct {
 	close  func() error
 }
 
-// choosePlatform opens the platform that the options name.
-func (a *app) choosePlatform(ctx context.Context, o *options, init map[string]string) (*opened, error) {
+// choosePlatform opens the platform that the options name, for workers on the
+// store at the address where.
+func (a *app) choosePlatform(ctx context.Context, o *options, init map[string]string, where string) (*opened, error) {
 	if o.platform == platformDocker {
 		o.folders = storeFolders(init[worker.StoreEnv])
 	}
@@ -91,7 +92,7 @@ func (a *app) choosePlatform(ctx context.Context, o *options, init map[string]st
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
-		return &opened{p, a.openProbes(workerPath, p.Name(), limits.Enforcement), p.Close}, nil
+		return &opened{p, a.openProbes(workerPath, p.Name(), limits.Enforcement, where), p.Close}, nil
 	}
 	// Before anybody is asked.
 	if err := checkReach(platformOpenWhisk, job.Limits{}, init); err != nil {

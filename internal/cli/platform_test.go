@@ -53,6 +53,7 @@ func TestPlausible(t *testing.T) {
 		func(p *job.Probe) { p.Held = -1 },
 		func(p *job.Probe) { p.FLOPS = 0 },
 		func(p *job.Probe) { p.StoreRate = -1 },
+		func(p *job.Probe) { p.StoreSeconds = -1 },
 	} {
 		p := good
 		if spoil(&p); plausible(p) {

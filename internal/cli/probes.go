@@ -16,10 +16,12 @@ import (
 
 	"disdel/internal/control"
 	"disdel/internal/job"
+	"disdel/internal/store"
 )
 
 // probeCache keeps probe measurements in the user's cache folder, one file for
-// each combination of machine, kernel, processor, platform, enforcement and worker program. It only
+// each combination of machine, kernel, processor, platform, enforcement, store and
+// worker program: a client of another store takes other memory and time. It only
 // saves time: what cannot be read is measured again, and where nothing can be
 // kept a note says so.
 type probeCache struct {
@@ -27,8 +29,12 @@ type probeCache struct {
 	notes io.Writer
 }
 
-// openProbes returns nil where there is no place for a cache.
-func (a *app) openProbes(workerPath, platform, enforcement string) control.Probes {
+// openProbes returns nil where there is no place for a cache. where is the address
+// of the store; folders are all the same.
+func (a *app) openProbes(workerPath, platform, enforcement, where string) control.Probes {
+	if scheme, _, err := store.ParseURL(where); err == nil && scheme == store.SchemeDir {
+		where = scheme
+	}
 	folder, err := a.userFolder(cacheHomeEnv, ".cache")
 	if err != nil {
 		return nil
@@ -41,7 +47,7 @@ func (a *app) openProbes(workerPath, platform, enforcement string) control.Probe
 	if err != nil {
 		return nil
 	}
-	sum := sha256.Sum256([]byte(strings.Join([]string{host, kernelRelease(), processor(), platform, enforcement, binary}, "\x00")))
+	sum := sha256.Sum256([]byte(strings.Join([]string{host, kernelRelease(), processor(), platform, enforcement, where, binary}, "\x00")))
 	return &probeCache{path: filepath.Join(folder, "probes", hex.EncodeToString(sum[:])+".json"), notes: a.stderr}
 }
 
@@ -56,7 +62,7 @@ func (c *probeCache) Load(context.Context) (p job.Probe, ok bool, err error) {
 
 // plausible says whether a worker can have measured that.
 func plausible(p job.Probe) bool {
-	return p.KernelSet != "" && p.Package > 0 && p.Held >= 0 && p.FLOPS > 0 && p.StoreRate > 0
+	return p.KernelSet != "" && p.Package > 0 && p.Held >= 0 && p.FLOPS > 0 && p.StoreRate > 0 && p.StoreSeconds >= 0
 }
 
 // kernelRelease and processor say on what workers run, "" where the system does

@@ -36,7 +36,7 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := a.choosePlatform(ctx, o, init)
+	p, err := a.choosePlatform(ctx, o, init, s.URL())
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

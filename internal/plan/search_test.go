@@ -102,7 +102,7 @@ func TestSearch_IsNeverWorseThanTryingEverything(t *testing.T) {
 				return c.seconds
 			}
 		}
-		any := false
+		exists := false
 		for _, s := range everyShape(w, spec, limits) {
 			c := candidate{shape: s.shape, parts: s.parts}
 			need := job.Bytes(0)
@@ -123,7 +123,7 @@ func TestSearch_IsNeverWorseThanTryingEverything(t *testing.T) {
 				if spec.Threads == 0 && c.threads > 1 && c.threads != limits.Processors/c.containers || !c.allowed(t, w, spec, limits) {
 					continue
 				}
-				any = true
+				exists = true
 				if spec.Containers > 0 {
 					continue // fixed: fewer are no choice
 				}
@@ -135,8 +135,8 @@ func TestSearch_IsNeverWorseThanTryingEverything(t *testing.T) {
 		}
 		var short *Infeasible
 		switch {
-		case (err == nil) != any:
-			t.Fatalf("error %v, but there is a way: %v", err, any)
+		case (err == nil) != exists:
+			t.Fatalf("error %v, but there is a way: %v", err, exists)
 		case err != nil && !errors.As(err, &short):
 			t.Fatal(err)
 		case err != nil:

@@ -76,7 +76,7 @@ func Job(w io.Writer, r job.Record) error {
 	}
 	switch {
 	case r.Sync == job.SyncStep:
-		t.row("training", fmt.Sprintf("%s, %s that divide batches of %d, gradients averaged in %s, seed %d",
+		t.row("training", fmt.Sprintf("%s, %s, gradients of batches of %d averaged in %s, seed %d",
 			count(r.Epochs, "epoch"), count(r.Replicas, "replica"), r.Batch, count(r.Rounds, "step"), r.Seed))
 	case r.Replicas > 0:
 		t.row("training", fmt.Sprintf("%s, %s of local batch %d (batch %d), %s, seed %d",

@@ -216,3 +216,31 @@ func TestNumbers(t *testing.T) {
 		t.Errorf("an error that is too long became %q", got)
 	}
 }
+
+// A job that averages gradients is not said to average weights.
+func TestSyncStep(t *testing.T) {
+	n := &job.Numerics{
+		Sync: job.SyncStep, Replicas: 3, Batch: 64, LocalBatch: 22, Epochs: 2, StepsPerEpoch: 5, Steps: 10, RoundSteps: 1,
+		Local: job.Optimizer{Kind: "adam", LearningRate: 0.001},
+	}
+	var plan, record strings.Builder
+	if err := Plan(&plan, n, job.Resources{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Job(&record, job.Record{Sync: job.SyncStep, Epochs: 2, Replicas: 3, Batch: 64, Rounds: 10}); err != nil {
+		t.Fatal(err)
+	}
+	for text, wants := range map[string][]string{
+		plan.String():   {"10 (2 epochs of 5), gradients averaged in each: 10 rounds", "Adam, learning rate 0.001, on the averaged gradients"},
+		record.String(): {"2 epochs, 3 replicas, gradients of batches of 64 averaged in 10 steps"},
+	} {
+		for _, want := range wants {
+			if !strings.Contains(text, want) {
+				t.Errorf("%q is not in\n%s", want, text)
+			}
+		}
+		if strings.Contains(text, "Nesterov") || strings.Contains(text, "moments averaged") {
+			t.Errorf("weights are said to be averaged:\n%s", text)
+		}
+	}
+}

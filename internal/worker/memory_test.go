@@ -52,6 +52,7 @@ func TestMemory_PredictedIsEnoughAndNotMuchMore(t *testing.T) {
 		{"shards, mlp", "", job.Spec{Dataset: madeUp, Model: "mlp", Replicas: 1, Containers: 1, Epochs: 1, Rounds: 3}},
 		{"shards, cnn", "", job.Spec{Dataset: madeUp, Model: "cnn", Replicas: 1, Containers: 1, Epochs: 1, Rounds: 2}},
 		{"shards, more replicas than containers", "", job.Spec{Dataset: madeUp, Model: "mlp", Replicas: 3, Containers: 1, Epochs: 1}},
+		{"everything in memory", "", job.Spec{Dataset: madeUp, Model: "mlp", Strategy: job.BruteForce, Epochs: 1}},
 		{"a batch larger than the data", "", job.Spec{Replicas: 1, Batch: 4096, Epochs: 2}},
 		{"many rounds", "", job.Spec{Replicas: 2, Rounds: 40, Epochs: 2}},
 		{"many rounds, watched", process.Watched, job.Spec{Replicas: 2, Rounds: 40, Epochs: 2}},

@@ -277,14 +277,14 @@ func (w *Worker) fenced(ctx context.Context, key string) (_ context.Context, sto
 		ticker := time.NewTicker(fenceInterval)
 		defer ticker.Stop()
 		for {
-			select {
-			case <-ticker.C:
-			case <-ctx.Done():
-				return
-			}
 			// A store that does not answer is the task's own problem.
 			if _, err := w.store.Status(ctx, key); err == nil {
 				cancel(errFenced)
+				return
+			}
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
 				return
 			}
 		}

@@ -279,8 +279,8 @@ func TestProbe(t *testing.T) {
 			t.Fatal("no probe")
 		case p.KernelSet != kernel.Best().Name || len(p.Binary) != 64 || p.Version == "":
 			t.Errorf("probe is %+v; want the kernel set, the program and its version", p)
-		case p.FLOPS < 1e5 || p.FLOPS > 1e13 || p.StoreRate < 1e4 || p.StoreRate > 1e12:
-			t.Errorf("rates are %v and %v", p.FLOPS, p.StoreRate)
+		case p.FLOPS < 1e5 || p.FLOPS > 1e13 || p.StoreRate < 1e4 || p.StoreRate > 1e12 || p.StoreSeconds <= 0 || p.StoreSeconds > 10:
+			t.Errorf("rates are %v and %v, an operation takes %v s", p.FLOPS, p.StoreRate, p.StoreSeconds)
 		case p.Package < 1<<20 || p.Package > 1<<33 || p.Held < 100<<10 || p.Held > 10<<20:
 			t.Errorf("memory is %v and %v", p.Package, p.Held)
 		}
