@@ -153,7 +153,7 @@ func (o *options) poolFlags(cmd *cobra.Command) {
 // containerFlags say what limits the pool's containers have.
 func (o *options) containerFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.Var(bytesValue{&o.pool.PoolMemory}, "pool-memory", "memory of all containers together (default 2048); with OpenWhisk what all invokers have, as far as it is known (default 1024)")
+	f.Var(bytesValue{&o.pool.PoolMemory}, "pool-memory", "memory of all containers together (default 2048); with OpenWhisk that of all invokers, which it does not tell (default there 1024)")
 	f.Var(bytesValue{&o.pool.MemoryMin}, "min-memory", "smallest memory limit that the embedded platform offers (default 128)")
 	f.Var(bytesValue{&o.pool.MemoryMax}, "max-memory", "largest memory limit that the embedded platform offers (default 512)")
 	o.enforcementFlag(cmd)
