@@ -36,7 +36,7 @@ func (a *app) planCommand() *cobra.Command {
 		Long: `Plan prints the numerics plan (what decides the bits of the result) and the
 resource plan (what decides memory and time) of the training job with the same
 options. It trains nothing; if a worker has never been measured on this platform,
-it starts one container to do so.`,
+it starts one container to do so. On OpenWhisk it does so each time.`,
 		Example: `  disdel plan digits
   disdel plan mnist --data-dir ~/data
   disdel plan digits --workers 8 --pool-memory 512

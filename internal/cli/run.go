@@ -129,6 +129,9 @@ func (a *app) prepare(ctx context.Context, o *options, s store.Store, q question
 		if err := damagedModel(o, m, readThrough(ctx, s, job.ModelKey(m.Digest))); err != nil {
 			return created, err
 		}
+		if err := sameClasses(ctx, s, q.dataset, m); err != nil {
+			return created, err
+		}
 		created.Model = &m
 	}
 	return created, stage(ctx, s, q.set, q.dataset)
@@ -159,6 +162,10 @@ func (a *app) conclude(ctx context.Context, o *options, record job.Record, err e
 	if err != nil {
 		if record.Job != "" && record.Status == job.Running && !errors.Is(err, control.ErrTaken) {
 			err = fmt.Errorf("%w; the job can be gone on with: %s", err, o.next("resume "+string(record.Job)))
+		}
+		if !o.json && record.Status == job.Failed && record.Error != "" {
+			// The job's own error matters more than what came after it.
+			err = errors.Join(errors.New(record.Error), err)
 		}
 		return a.refused(ctx, o, record, err)
 	}

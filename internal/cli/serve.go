@@ -55,7 +55,7 @@ and all data can be read on the way. The key is made at the first start and kept
 the key file, in wskprops form.`,
 		Example: `  disdel platform serve
   WSK_CONFIG_FILE=~/.config/disdel/wskprops wsk action list
-  WSK_CONFIG_FILE=~/.config/disdel/wskprops disdel train digits --platform openwhisk`,
+  WSK_CONFIG_FILE=~/.config/disdel/wskprops disdel train digits --platform openwhisk --store redis://127.0.0.1:6379`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), o, so) },
 	}

@@ -199,3 +199,20 @@ func TestSources_Bar(t *testing.T) {
 		t.Errorf("the bar shows %q", got)
 	}
 }
+
+// TestOtherClasses: a model is not run over data of other classes because both
+// data sets have one name.
+func TestOtherClasses(t *testing.T) {
+	d := newDesk(t)
+	for _, c := range []struct{ folder, classes string }{{"a", "elm oak"}, {"b", "fish frog"}} {
+		for i, class := range strings.Fields(c.classes) {
+			for n := range 6 {
+				pixels := bytes.Repeat([]byte{byte(40 + 120*i + n)}, 64)
+				d.write(filepath.Join(c.folder, "pics", class, fmt.Sprintf("%d.png", n)), png8(t, pixels))
+			}
+		}
+	}
+	d.exec("train", filepath.Join(d.folder, "a", "pics"), "--epochs", "1", "--model", "mlp", "--quiet").want(t, ExitOK)
+	d.exec("infer", filepath.Join(d.folder, "a", "pics"), "--quiet").want(t, ExitOK)
+	d.exec("infer", filepath.Join(d.folder, "b", "pics"), "--quiet").want(t, ExitUsage, "elm, oak", "fish, frog", "--model")
+}

@@ -7,10 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
+	"disdel/internal/control"
 	"disdel/internal/data"
 	"disdel/internal/job"
+	"disdel/internal/plan"
 	"disdel/internal/store"
+	"disdel/internal/worker"
 )
 
 // datasetOf says of a loaded data set what plans and workers need to know.
@@ -90,4 +95,36 @@ func readThrough(ctx context.Context, s store.Store, key string) (err error) {
 	defer func() { err = errors.Join(err, object.Close()) }()
 	_, err = io.Copy(io.Discard, object)
 	return err
+}
+
+// sameClasses refuses a model of another data set of the same name: data sets of
+// one's own are named by the last part of their path.
+func sameClasses(ctx context.Context, s store.Store, d job.Dataset, m control.Model) (err error) {
+	object, err := s.Get(ctx, job.ModelKey(m.Digest))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, object.Close()) }()
+	file, err := worker.OpenModel(object)
+	if err != nil {
+		return fmt.Errorf("model %.16s: %w", m.Digest, err)
+	}
+	trained, err := file.Dataset()
+	if err != nil {
+		return fmt.Errorf("model %.16s: %w", m.Digest, err)
+	}
+	if theirs := trained.ClassNames; len(theirs) > 0 && len(d.ClassNames) > 0 && !slices.Equal(theirs, d.ClassNames) {
+		return fmt.Errorf("%w: model %.16s was trained on a data set %s of other classes (%s) than this one has (%s); train one on this, or name another with --model",
+			plan.ErrModel, m.Digest, d.Name, someNames(theirs), someNames(d.ClassNames))
+	}
+	return nil
+}
+
+// someNames are the first few.
+func someNames(all []string) string {
+	const most = 5
+	if len(all) > most {
+		return strings.Join(all[:most], ", ") + ", ..."
+	}
+	return strings.Join(all, ", ")
 }

@@ -29,6 +29,9 @@ type Limits struct {
 	PayloadMax Bytes `json:"payload_max_bytes"`
 	// Processors is the number of cores that all containers share (never 0).
 	Processors int `json:"processors"`
+	// Assumed says that Processors is a guess: containers are granted no threads
+	// for it.
+	Assumed bool `json:"processors_assumed,omitempty"`
 	// NoCancel says that a call that was started runs to its end or its time
 	// limit, whatever is cancelled or removed.
 	NoCancel bool `json:"no_cancel,omitempty"`

@@ -57,7 +57,7 @@ func threadsFor(spec job.Spec, limits job.Limits, containers int) []int {
 	if spec.Threads > 0 {
 		return []int{spec.Threads}
 	}
-	if share := min(limits.Processors/containers, maxThreads); share > 1 {
+	if share := min(limits.Processors/containers, maxThreads); share > 1 && !limits.Assumed {
 		return []int{1, share}
 	}
 	return []int{1}

@@ -90,7 +90,9 @@ func Train(spec job.Spec, n job.Numerics, limits job.Limits, probe job.Probe) (j
 	if w.terms != "" {
 		r.Explanation = append(r.Explanation, "estimator: "+w.terms+".")
 	}
-	r.AccuracyCost, r.AccuracyNote = AccuracyCost(n)
+	if n.Sync != job.SyncStep { // which is sequential training
+		r.AccuracyCost, r.AccuracyNote = AccuracyCost(n)
+	}
 	return r, nil
 }
 

@@ -266,7 +266,7 @@ func TestLimits(t *testing.T) {
 			want := platform.Limits{
 				MemoryMin: 128 * job.MB, MemoryMax: 512 * job.MB, MemoryStep: job.MB, MemoryDefault: 256 * job.MB,
 				TimeoutMin: 100 * time.Millisecond, TimeoutMax: 5 * time.Minute, TimeoutDefault: time.Minute,
-				PoolMemory: 1024 * job.MB, Processors: 4, Concurrency: 30, CallsPerMinute: 60, PayloadMax: job.MB,
+				PoolMemory: 1024 * job.MB, Processors: 4, Assumed: true, Concurrency: 30, CallsPerMinute: 60, PayloadMax: job.MB,
 				NoCancel: true, Enforcement: "openwhisk",
 			}
 			c.want(&want)

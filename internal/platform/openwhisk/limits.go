@@ -80,7 +80,7 @@ func (c *Client) discover(ctx context.Context) (facts, error) {
 		told = parseInfo(a.body)
 	}
 	f := makeFacts(told, own)
-	f.limits.PoolMemory, f.limits.Processors = c.cfg.PoolMemory, c.cfg.Processors
+	f.limits.PoolMemory, f.limits.Processors, f.limits.Assumed = c.cfg.PoolMemory, c.cfg.Processors, true
 	if err := checkLimits(f.limits); err != nil {
 		return facts{}, fmt.Errorf("%w: limits of %s: %w", platform.ErrUnavailable, c.base, err)
 	}

@@ -42,7 +42,7 @@ var advised = []struct {
 	{syscall.EMFILE, "raise the limit on open files (ulimit -n)", store.ErrUnavailable},
 	{syscall.ENFILE, "the machine has too many open files: close some programs", store.ErrUnavailable},
 	{syscall.ENOMEM, "the machine is out of memory: close some programs", store.ErrUnavailable},
-	{syscall.ENOTDIR, "a file stands where the store needs a folder: remove it", store.ErrDenied},
+	{syscall.ENOTDIR, "a file stands where the store needs a folder: name another place, or move the file", store.ErrDenied},
 	{fs.ErrNotExist, "the store's folder or a part of it is gone: check that it is still mounted", store.ErrUnavailable},
 }
 
