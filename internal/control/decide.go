@@ -355,11 +355,10 @@ func notBefore(p progress) time.Time {
 	}
 }
 
-// conclude ends a job that has nothing left to compute.
+// conclude ends a job that has nothing left to compute. It does not wait for
+// attempts that still run: nobody needs what they do, and the end of the job
+// ends them.
 func conclude(s State) []action {
-	if s.Running > 0 {
-		return nil
-	}
 	if s.Created.Spec.Kind == job.Train && !s.Created.PlanOnly && !s.Published {
 		return []action{publish{}}
 	}

@@ -128,6 +128,13 @@ func (r *runner) finish(ctx context.Context, cause error) (job.Record, error) {
 	if ctx.Err() != nil && !errors.Is(cause, ErrTaken) {
 		err = nil // a consequence of the interruption
 	}
+	if !r.owner {
+		// The first entry may be in the log or not. Until it surely is, what would
+		// be settled here may be another controller's; nothing has begun.
+		if flushErr := r.own(ctx); flushErr != nil {
+			return r.recordOf(errors.Join(err, flushErr))
+		}
+	}
 	err = errors.Join(err, r.settle(ctx))
 	// However long that took, there is time to say how the job ended.
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
@@ -145,6 +152,14 @@ func (r *runner) finish(ctx context.Context, cause error) (job.Record, error) {
 		err = r.clear(cleanup)
 	}
 	return r.recordOf(errors.Join(err, r.removeErr))
+}
+
+// own finds out whether the first entry is in the log, and adds it if the log has
+// not gone on. It works although ctx may be done.
+func (r *runner) own(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	return r.flush(ctx)
 }
 
 // recordOf is the job's record according to the log.

@@ -37,10 +37,15 @@ const (
 	nonsense               // the answer is a result that the task cannot have
 	awaitGone              // the record of the activation is gone
 	awaitFails             // Await fails once, the task runs
+	silent                 // runs and stores, and its record never comes
+	unstarted              // never runs, and has no record
 	outOfMemory
 	timedOut
 	faultKinds
 )
+
+// never is longer than anybody waits.
+const never = 2 * time.Hour
 
 // chooser says what goes wrong with the nth call (from 0) for the same work, in a
 // container of the given size.
@@ -205,6 +210,10 @@ func (c *cloud) run(a *activation, id string, task job.Task, action platform.Act
 		pause(a.ctx, 3*time.Second)
 	case slow:
 		pause(a.ctx, 20*time.Second)
+	case unstarted:
+		pause(a.ctx, never)
+		bad(platform.Lost)
+		return
 	case outOfMemory:
 		bad(platform.OutOfMemory)
 		return
@@ -232,6 +241,8 @@ func (c *cloud) run(a *activation, id string, task job.Task, action platform.Act
 	case lostAfter:
 		bad(platform.Lost)
 		return
+	case silent:
+		pause(a.ctx, never)
 	case garbage:
 		answer = []byte(`"` + id)
 	case nonsense:

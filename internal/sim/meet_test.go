@@ -12,6 +12,7 @@ import (
 
 	"disdel/internal/control"
 	"disdel/internal/job"
+	"disdel/internal/platform"
 	"disdel/internal/store"
 )
 
@@ -83,6 +84,34 @@ func TestMeet_Faults(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestMeet_NotNeededAnyMore: a replica stores all its states and its answer never
+// comes; another one has said that the model is trained. The job ends without
+// the answer, and its record counts the call.
+func TestMeet_NotNeededAnyMore(t *testing.T) {
+	r := recipes[0]
+	digest := golden(t, r)
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, func(t job.Task, _ int, _ job.Bytes) fault {
+			if t.Role == job.RoleTrain && t.Replica == 0 {
+				return silent
+			}
+			return none
+		})
+		began := time.Now()
+		record, err := control.Run(t.Context(), w.config(), r.created())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.checkEnded(record, job.Succeeded, digest)
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if trained, cancelled := calls(record, job.RoleTrain), outcomes(record, string(platform.Cancelled)); trained != 2 || cancelled != 1 {
+			t.Errorf("%d train calls, %d cancelled; want 2, and 1 of them cancelled", trained, cancelled)
+		}
+	})
 }
 
 // TestMeet_HandOvers: slices that end after a second, in the middle of rounds and

@@ -14,6 +14,7 @@ import (
 
 	"disdel/internal/control"
 	"disdel/internal/job"
+	"disdel/internal/platform"
 	"disdel/internal/store"
 )
 
@@ -153,6 +154,72 @@ func TestTwoControllers(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("taken over after %d log entries", at)
 		}
+	}
+}
+
+// TestTwoResume: two controllers take a job over at once, and the one that comes
+// too late does not learn that from its own append. It leaves alone what is the
+// other one's: the package and the fence of the same number.
+func TestTwoResume(t *testing.T) {
+	r := recipes[0]
+	digest := golden(t, r)
+	doubt := errors.New("the connection was reset")
+	for name, c := range map[string]struct {
+		// readable: the log can be read after the append.
+		readable bool
+		want     error
+	}{
+		"resolved":      {true, control.ErrTaken},
+		"left in doubt": {false, doubt},
+	} {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, noFaults)
+			w.cloud.limits.NoCancel = true
+			life := newLife()
+			first := w.config()
+			entries := 0
+			first.Store = &brittle{Store: w.store.Share(), gate: func(string) error { return life.alive() }, appended: func() {
+				if entries++; entries == 4 {
+					life.kill()
+				}
+			}}
+			if _, err := control.Run(t.Context(), first, r.created()); !errors.Is(err, errDead) {
+				t.Fatalf("%s: the killed controller: %v", name, err)
+			}
+			w.cloud.lose()
+			won := make(chan job.Record, 1)
+			late := false
+			loser := w.config()
+			loser.Store = &brittle{Store: w.store.Share(), gate: func(op string) error {
+				switch {
+				case op == "append" && !late:
+					late = true
+					time.Sleep(time.Millisecond) // virtual: not at the same nanosecond
+					go func() {
+						record, err := control.Resume(context.WithoutCancel(t.Context()), w.config(), jobID)
+						if err != nil {
+							t.Errorf("%s: the winner: %v", name, err)
+						}
+						won <- record
+					}()
+					time.Sleep(50 * time.Millisecond) // virtual: the winner's calls run
+					return doubt
+				case late && !c.readable:
+					return doubt
+				}
+				return nil
+			}}
+			if _, err := control.Resume(t.Context(), loser, jobID); !errors.Is(err, c.want) {
+				t.Errorf("%s: the loser: %v, want %v", name, err, c.want)
+			}
+			record := <-won
+			for _, a := range w.history() {
+				if e := a.Ended; e != nil && e.Kind != platform.Success {
+					t.Errorf("%s: a call of the winner: %s, %s", name, e.Kind, e.Message)
+				}
+			}
+			w.checkEnded(record, job.Succeeded, digest)
+		})
 	}
 }
 
