@@ -130,10 +130,13 @@ func (m *machine) stem(work *deployment) *container {
 // fill starts the stem cells that are missing, with memory that nobody needs
 // now.
 func (m *machine) fill(now time.Time) []command {
-	if m.closed || len(m.queue) > 0 || now.Before(m.cellsFrom) {
+	if m.closed || now.Before(m.cellsFrom) {
 		return nil
 	}
-	m.cellsFrom = time.Time{}
+	m.cellsFrom = time.Time{} // also when there is no room now: else nextWake would stay in the past
+	if len(m.queue) > 0 {
+		return nil
+	}
 	var commands []command
 	for _, cell := range m.cfg.StemCells {
 		missing := cell.Count
