@@ -104,11 +104,11 @@ func makeEnded(cmd command) Ended {
 
 // redactBody takes init-only parameters out of what a worker answered, whatever
 // that is.
-func redactBody(body []byte, secrets map[string]string) []byte {
+func redactBody(body []byte, secrets platform.Secrets) []byte {
 	if json.Valid(body) {
 		return redactResult(body, secrets)
 	}
-	return []byte(redact(string(body), secrets))
+	return []byte(secrets.Redact(string(body)))
 }
 
 // deployed reports whether the pool keeps the action.
