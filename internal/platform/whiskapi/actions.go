@@ -242,8 +242,8 @@ func (put actionPut) apply(old *actionEntity, empty actionEntity, cfg *Config, o
 		next.annotations = merge(next.annotations, []pair{{Key: "provide-api-key", Value: []byte("false")}})
 	}
 	next.annotations = merge(next.annotations, []pair{{Key: "exec", Value: encode(next.exec.kind)}})
-	if size := sizeOf(next.annotations); size > int64(parametersMax) {
-		return nil, tooLarge("annotations", size, int64(parametersMax))
+	if err := checkPairs("annotations", next.annotations); err != nil {
+		return nil, err
 	}
 	return &next, nil
 }
@@ -260,11 +260,4 @@ func set[T time.Duration | job.Bytes | int](field, value *T) {
 	if value != nil {
 		*field = *value
 	}
-}
-
-func sizeOf(pairs []pair) (size int64) {
-	for _, p := range pairs {
-		size += int64(len(p.Key) + len(p.Value))
-	}
-	return size
 }
