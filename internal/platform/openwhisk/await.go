@@ -57,8 +57,7 @@ func (c *Client) Await(ctx context.Context, id platform.Activation) (platform.Ou
 			case err == nil && found:
 				return c.settle(k, r)
 			case errors.Is(err, errTooLarge):
-				c.decide(k, platform.Outcome{Kind: platform.Lost, Message: err.Error(), Usage: platform.Usage{Limit: k.action.Memory}})
-				continue
+				return c.giveUp(k, platform.Outcome{Kind: platform.Lost, Message: err.Error(), Usage: platform.Usage{Limit: k.action.Memory}}), nil
 			case errors.Is(err, platform.ErrUnauthorised), errors.Is(err, platform.ErrRefused):
 				return platform.Outcome{}, fmt.Errorf("await %s: %w", id, err)
 			case err == nil:
@@ -69,8 +68,7 @@ func (c *Client) Await(ctx context.Context, id platform.Activation) (platform.Ou
 				return platform.Outcome{}, fmt.Errorf("await %s: %w", id, err)
 			}
 			if err == nil && age > 2*k.action.Timeout+lateness+c.cfg.QueueMax {
-				c.decide(k, c.overdue(k, age))
-				continue
+				return c.giveUp(k, c.overdue(k, age)), nil
 			}
 		}
 		if err := c.pause(ctx, k, age); err != nil {
@@ -162,6 +160,19 @@ func (c *Client) settle(k *call, r *record) (platform.Outcome, error) {
 		}
 	}
 	return out, nil
+}
+
+// giveUp ends a call whose record cannot be had, and returns its outcome: another
+// one if it has ended here before. A record that has been seen meanwhile stays
+// the outcome for those who can still get it.
+func (c *Client) giveUp(k *call, out platform.Outcome) platform.Outcome {
+	c.decide(k, out)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k.closed {
+		return k.out
+	}
+	return out
 }
 
 // overdue is the outcome of a call that has been given up.

@@ -188,6 +188,35 @@ func TestAwait_Twice(t *testing.T) {
 	})
 }
 
+// TestAwait_GoneRecord: a record that was seen and can be had no more is given up
+// as any other, with one question.
+func TestAwait_GoneRecord(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer reply
+		says   string
+	}{
+		"deleted":   {api(404, missing), "no record"},
+		"too large": {plain(200, "application/json", strings.Repeat(" ", recordMax+1)), "too large"},
+	} {
+		world(t, func(t *testing.T, w *whisk, client *Client) {
+			deploy(t, client, 128)
+			id := invoke(t, client, "m128")
+			if out, err := client.Await(t.Context(), id); err != nil || out.Kind != platform.Success {
+				t.Fatalf("%s: %+v, %v", name, out, err)
+			}
+			pass(time.Hour)
+			before := w.count("GET /api/v1/namespaces/_/activations/")
+			w.fail(http.MethodGet, "/activations/", c.answer)
+			if out, err := client.Await(t.Context(), id); err != nil || out.Kind != platform.Lost || !strings.Contains(out.Message, c.says) {
+				t.Errorf("%s: %+v, %v", name, out, err)
+			}
+			if n := w.count("GET /api/v1/namespaces/_/activations/") - before; n != 1 {
+				t.Errorf("%s: %d questions", name, n)
+			}
+		})
+	}
+}
+
 // TestCancel ends the waiting at once, and for good.
 func TestCancel(t *testing.T) {
 	world(t, func(t *testing.T, w *whisk, c *Client) {

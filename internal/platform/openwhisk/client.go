@@ -35,7 +35,7 @@ type Client struct {
 	exec      *exec      // of all actions; nil until it is needed
 
 	mu       sync.Mutex
-	secrets  []string // for redact, the longest first
+	secrets  platform.Secrets // for redact
 	throttle *platform.Throttle
 	actions  map[actionName]platform.Action // that this client deployed
 	proven   job.Bytes                      // the largest action of which a call has run

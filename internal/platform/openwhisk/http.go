@@ -14,7 +14,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -248,40 +247,22 @@ func clip(text string, most int) string {
 	return line
 }
 
-// redactMin is the length below which a value is no secret.
-const redactMin = 4
-
 // redact takes the key and all init-only parameters out of a text that others
 // had a part in.
 func (c *Client) redact(text string) string {
 	c.mu.Lock()
-	secrets := slices.Clone(c.secrets)
+	secrets := c.secrets
 	c.mu.Unlock()
-	for _, secret := range secrets {
-		text = strings.ReplaceAll(text, secret, "[redacted]")
-	}
-	return text
+	return secrets.Redact(text)
 }
 
 // keepSecret has redact know a value, and the password in it if it is a URL.
 func (c *Client) keepSecret(value string) {
-	values := []string{value}
-	if u, err := url.Parse(value); err == nil && u.User != nil {
-		password, _ := u.User.Password()
-		values = append(values, password)
-		if _, escaped, ok := strings.Cut(u.User.String(), ":"); ok {
-			values = append(values, escaped)
-		}
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, v := range values {
-		if len(v) >= redactMin && !slices.Contains(c.secrets, v) && len(c.secrets) < secretsMax {
-			c.secrets = append(c.secrets, v)
-		}
+	if len(c.secrets) < secretsMax {
+		c.secrets = c.secrets.With(value)
 	}
-	// The longest first: one may be part of another.
-	slices.SortFunc(c.secrets, func(a, b string) int { return len(b) - len(a) })
 }
 
 // secretsMax bounds what redact knows.

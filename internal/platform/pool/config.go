@@ -46,8 +46,9 @@ type Config struct {
 	RecordMax      int
 	RecordBytesMax job.Bytes
 	// StemCells are containers that are kept started, without an action yet. A
-	// call gets one of exactly its image and memory, and another is started.
-	// Default none.
+	// call gets one of exactly its image and memory, and another is started when
+	// no call waits and there is room. A call that needs their memory takes it
+	// when all other idle containers do not suffice. Default none.
 	StemCells []StemCell
 }
 

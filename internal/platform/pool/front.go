@@ -104,11 +104,11 @@ func makeEnded(cmd command) Ended {
 
 // redactBody takes init-only parameters out of what a worker answered, whatever
 // that is.
-func redactBody(body []byte, secrets map[string]string) []byte {
+func redactBody(body []byte, secrets platform.Secrets) []byte {
 	if json.Valid(body) {
 		return redactResult(body, secrets)
 	}
-	return []byte(redact(string(body), secrets))
+	return []byte(secrets.Redact(string(body)))
 }
 
 // deployed reports whether the pool keeps the action.
@@ -130,10 +130,13 @@ func (m *machine) stem(work *deployment) *container {
 // fill starts the stem cells that are missing, with memory that nobody needs
 // now.
 func (m *machine) fill(now time.Time) []command {
-	if m.closed || len(m.queue) > 0 || now.Before(m.cellsFrom) {
+	if m.closed || now.Before(m.cellsFrom) {
 		return nil
 	}
-	m.cellsFrom = time.Time{}
+	m.cellsFrom = time.Time{} // also when there is no room now: else nextWake would stay in the past
+	if len(m.queue) > 0 {
+		return nil
+	}
 	var commands []command
 	for _, cell := range m.cfg.StemCells {
 		missing := cell.Count

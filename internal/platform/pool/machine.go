@@ -405,9 +405,9 @@ func (m *machine) create(work *deployment, msg message, now time.Time) []command
 	return m.apply(c, msg, now)
 }
 
-// evict removes idle containers, those idle for longest first, if that and
-// what is being removed already frees enough; else they are left for calls that
-// fit.
+// evict removes idle containers, those idle for longest first and stem cells
+// last, if that and what is being removed already frees enough; else they are
+// left for calls that fit.
 func (m *machine) evict(need job.Bytes, now time.Time) []command {
 	free := m.cfg.PoolMemory - m.booked
 	var idle []*container
@@ -416,7 +416,7 @@ func (m *machine) evict(need job.Bytes, now time.Time) []command {
 		switch {
 		case c.state == stateRemoving:
 			free += c.booked
-		case c.idle() && !c.work.cell: // stem cells stay
+		case c.idle():
 			idle = append(idle, c)
 			idleBytes += c.booked
 		}
@@ -424,7 +424,15 @@ func (m *machine) evict(need job.Bytes, now time.Time) []command {
 	if free+idleBytes < need {
 		return nil
 	}
-	slices.SortStableFunc(idle, func(a, b *container) int { return a.idleSince.Compare(b.idleSince) })
+	slices.SortStableFunc(idle, func(a, b *container) int {
+		if a.work.cell != b.work.cell {
+			if a.work.cell {
+				return 1
+			}
+			return -1
+		}
+		return a.idleSince.Compare(b.idleSince)
+	})
 	var commands []command
 	for _, c := range idle {
 		if free >= need {

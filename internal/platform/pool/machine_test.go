@@ -204,6 +204,9 @@ func TestP_PoolInvariants(t *testing.T) {
 			MemoryMin: 64 * mb, MemoryMax: 256 * mb, MemoryDefault: 64 * mb, PoolMemory: 320 * mb, Concurrency: 12,
 			StartTimeout: time.Second, PauseGrace: 100 * time.Millisecond, IdleTimeout: time.Second,
 		}
+		if rapid.Bool().Draw(t, "stem cells") {
+			cfg.StemCells = []StemCell{{Memory: 64 * mb, Count: 2}, {Image: "i", Memory: 128 * mb, Count: 1}}
+		}
 		w := newWorld(t, cfg)
 		names := []string{"small", "middle", "large"}
 		deploy := func(timeout time.Duration) {
@@ -232,7 +235,7 @@ func TestP_PoolInvariants(t *testing.T) {
 				w.complete(rapid.IntRange(0, len(w.pending)-1).Draw(t, "operation"), rapid.SampledFrom(failures).Draw(t, "error"))
 			},
 			"time": func(t *rapid.T) {
-				w.now = w.now.Add(time.Duration(rapid.IntRange(1, 1200).Draw(t, "ms")) * time.Millisecond)
+				w.now = w.now.Add(time.Duration(rapid.IntRange(1, 1200).Draw(t, "ms")) * time.Millisecond * rapid.SampledFrom([]time.Duration{1, 1, 10}).Draw(t, "scale"))
 				w.step(w.m.tick)
 				if wake := w.m.nextWake(); !wake.IsZero() && !wake.After(w.now) {
 					t.Fatalf("tick at %v leaves a deadline at %v", w.now, wake)
@@ -362,6 +365,53 @@ func TestEvictsTheOldestAndOnlyIfItHelps(t *testing.T) {
 		}
 	}
 	w.settleAll()
+}
+
+// TestEvictsStemCellsLast: they never keep a call waiting for ever, go only when
+// other idle containers do not suffice, and are started again when there is room.
+func TestEvictsStemCellsLast(t *testing.T) {
+	const mb = job.MB
+	w := newWorld(t, Config{PoolMemory: 2048 * mb, StemCells: []StemCell{{Image: "i", Memory: 256 * mb, Count: 7}}})
+	w.step(w.m.tick)
+	w.settleAll()
+	cells := func() (n int) {
+		for _, c := range w.m.containers {
+			if c.work.cell && c.idle() {
+				n++
+			}
+		}
+		return n
+	}
+	submit := func(action string) {
+		t.Helper()
+		if err := w.submit(action); err != nil {
+			t.Fatal(err)
+		}
+		w.settleAll()
+		if len(w.m.queue) > 0 || len(w.ended) != len(w.all) {
+			t.Fatalf("%d calls wait for %d stem cells", len(w.m.queue), cells())
+		}
+	}
+	w.deploy(platform.Action{Name: "small", Memory: 256 * mb}, platform.Action{Name: "large", Memory: 512 * mb}, platform.Action{Name: "other", Memory: 512 * mb})
+	submit("small")
+	if n := cells(); n != 7 {
+		t.Fatalf("%d stem cells beside a call that fits, want 7", n)
+	}
+	// The 256 MB that are idle do not suffice: one cell goes too.
+	submit("large")
+	if n := cells(); n != 6 {
+		t.Fatalf("%d stem cells beside a call of 512 MB, want 6", n)
+	}
+	// Here they do.
+	submit("other")
+	if n := cells(); n != 6 {
+		t.Fatalf("%d stem cells after another call of 512 MB, want 6", n)
+	}
+	w.step(func(now time.Time) []command { _, commands := w.m.remove("p", now); return commands })
+	w.settleAll()
+	if n := cells(); n != 7 {
+		t.Errorf("%d stem cells when there is room again, want 7", n)
+	}
 }
 
 func (w *world) idle() int {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 
 	"disdel/internal/job"
@@ -99,25 +98,15 @@ func (rs *records) forget(pkg string) {
 	})
 }
 
-// redact takes init-only parameters out of a text that a worker had a part in.
-// Very short values are left: they would turn up by chance, and hide nothing.
-func redact(text string, secrets map[string]string) string {
-	values := slices.Collect(maps.Values(secrets))
-	// The longest first: one value may be part of another.
-	slices.SortFunc(values, func(a, b string) int { return len(b) - len(a) })
-	for _, value := range values {
-		if len(value) >= redactMin {
-			text = strings.ReplaceAll(text, value, "[redacted]")
-		}
-	}
-	return text
+// secretsOf are the texts to take out of what a worker with these init-only
+// parameters had a part in.
+func secretsOf(env map[string]string) platform.Secrets {
+	return platform.Secrets(nil).With(slices.Collect(maps.Values(env))...)
 }
 
-const redactMin = 4
-
-// redactResult is redact for the texts in a JSON object. A result without any of
-// the values stays as it is.
-func redactResult(result json.RawMessage, secrets map[string]string) json.RawMessage {
+// redactResult takes secrets out of the texts in a JSON object. A result without
+// any of them stays as it is.
+func redactResult(result json.RawMessage, secrets platform.Secrets) json.RawMessage {
 	decoder := json.NewDecoder(bytes.NewReader(result))
 	decoder.UseNumber()
 	var object any
@@ -126,7 +115,7 @@ func redactResult(result json.RawMessage, secrets map[string]string) json.RawMes
 	}
 	found := false
 	object = redactAll(object, func(text string) string {
-		clean := redact(text, secrets)
+		clean := secrets.Redact(text)
 		found = found || clean != text
 		return clean
 	})
@@ -151,10 +140,11 @@ func redactAll(value any, clean func(string) string) any {
 			value[i] = redactAll(v, clean)
 		}
 	case map[string]any:
-		for name, v := range value {
-			delete(value, name)
-			value[clean(name)] = redactAll(v, clean)
+		members := make(map[string]any, len(value))
+		for _, name := range slices.Sorted(maps.Keys(value)) { // of names that become one, always the same stays
+			members[clean(name)] = redactAll(value[name], clean)
 		}
+		return members
 	}
 	return value
 }

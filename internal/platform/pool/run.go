@@ -475,13 +475,14 @@ func versionText(work *deployment) string { return fmt.Sprintf("0.0.%d", work.ve
 // settle publishes an outcome.
 func (p *Pool) settle(cmd command) {
 	if cmd.work != nil {
-		cmd.outcome.Message = redact(cmd.outcome.Message, cmd.work.env)
-		cmd.outcome.Result = redactResult(cmd.outcome.Result, cmd.work.env)
+		secrets := secretsOf(cmd.work.env)
+		cmd.outcome.Message = secrets.Redact(cmd.outcome.Message)
+		cmd.outcome.Result = redactResult(cmd.outcome.Result, secrets)
 		if reply := cmd.ending.reply; reply != nil && cmd.call.ended != nil {
-			reply.Body = redactBody(reply.Body, cmd.work.env)
+			reply.Body = redactBody(reply.Body, secrets)
 		}
 		for i, line := range cmd.logs {
-			cmd.logs[i].Text = redact(line.Text, cmd.work.env)
+			cmd.logs[i].Text = secrets.Redact(line.Text)
 		}
 	}
 	if cmd.call.ended != nil {

@@ -384,12 +384,15 @@ func TestRunClose_Bounded(t *testing.T) {
 // TestRedactResult: values of init-only parameters leave no result, however JSON
 // writes them, and numbers stay what they are.
 func TestRedactResult(t *testing.T) {
-	secrets := map[string]string{"A": "p&ss\"w<rd", "B": "1234", "C": "abc"}
+	secrets := secretsOf(map[string]string{"A": "p&ss\"w<rd", "B": "1234", "C": "abc", "D": "redis://:hunter2@store:6379"})
 	for result, want := range map[string]string{
 		`{"a":"no secret", "n":12345678901234567890}`:      `{"a":"no secret", "n":12345678901234567890}`,
 		`{"a":"x p\u0026ss\"w\u003crd y","n":1.50}`:        `{"a":"x [redacted] y","n":1.50}`,
 		`{"a":["p&ss\"w<rd",{"b 1234":"c1234"}],"n":1234}`: `{"a":["[redacted]",{"b [redacted]":"c[redacted]"}],"n":1234}`,
 		`{"short values":"abc"}`:                           `{"short values":"abc"}`,
+		`{"of a URL":["hunter2"]}`:                         `{"of a URL":["[redacted]"]}`,
+		`{"1234":{"1234":1},"b":{"c":"hunter2"}}`:          `{"[redacted]":{"[redacted]":1},"b":{"c":"[redacted]"}}`,
+		`{"1234":1,"hunter2":2}`:                           `{"[redacted]":2}`,
 		``:                                                 ``,
 		`no JSON`:                                          `no JSON`,
 	} {

@@ -3,6 +3,7 @@
 package whiskapi
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -175,23 +176,45 @@ func (s *Server) putAction(r *request, namespace, pkg, name string) (reply, erro
 	return done(a.json(true, a.parameters))
 }
 
-// readLarge reads a body of any size that a body may have. Few are held at once;
-// release ends that.
+// readLarge reads a body of any size that a body may have. Few are held at once,
+// each for a limited time while it comes; release ends that.
 func (s *Server) readLarge(r *request) (body []byte, release func(), err error) {
 	release = func() {}
 	if r.ContentLength < 0 || r.ContentLength > int64(payloadMax) {
+		timer := time.NewTimer(largeWait)
+		defer timer.Stop()
 		select {
 		case s.large <- struct{}{}:
+		case <-timer.C:
+			return nil, release, failure(http.StatusServiceUnavailable, "Too many large requests are on their way: try again later.")
 		case <-r.Context().Done():
 			return nil, release, r.Context().Err()
 		}
 		release = func() { <-s.large }
+		if err := r.hurry(); err != nil {
+			release()
+			return nil, func() {}, err
+		}
 	}
 	if body, err = r.readBody(bodyMax, ""); err != nil {
 		release()
 		return nil, func() {}, err
 	}
 	return body, release, nil
+}
+
+// hurry bounds how long the body may take to come.
+func (r *request) hurry() error {
+	size := job.Bytes(r.ContentLength)
+	if size < 0 || size > bodyMax {
+		size = bodyMax
+	}
+	due := time.Now().Add(largeGrace + time.Duration(size)*time.Second/time.Duration(largeRate))
+	err := r.connection.SetReadDeadline(due)
+	if errors.Is(err, http.ErrNotSupported) { // a body that comes through no connection is there already
+		return nil
+	}
+	return err
 }
 
 // apply makes the action that a PUT asks for; empty is one with nothing but its
@@ -242,8 +265,8 @@ func (put actionPut) apply(old *actionEntity, empty actionEntity, cfg *Config, o
 		next.annotations = merge(next.annotations, []pair{{Key: "provide-api-key", Value: []byte("false")}})
 	}
 	next.annotations = merge(next.annotations, []pair{{Key: "exec", Value: encode(next.exec.kind)}})
-	if size := sizeOf(next.annotations); size > int64(parametersMax) {
-		return nil, tooLarge("annotations", size, int64(parametersMax))
+	if err := checkPairs("annotations", next.annotations); err != nil {
+		return nil, err
 	}
 	return &next, nil
 }
@@ -260,11 +283,4 @@ func set[T time.Duration | job.Bytes | int](field, value *T) {
 	if value != nil {
 		*field = *value
 	}
-}
-
-func sizeOf(pairs []pair) (size int64) {
-	for _, p := range pairs {
-		size += int64(len(p.Key) + len(p.Value))
-	}
-	return size
 }

@@ -4,10 +4,14 @@ package whiskapi
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // Contract 9.1 and 1.1: who may call, and what refusals look like.
@@ -169,6 +173,61 @@ func TestBodies(t *testing.T) {
 		defer resp.Body.Close()
 		if resp.StatusCode != 413 || resp.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("chunked and too large: %s %v", resp.Status, resp.Header)
+		}
+	})
+}
+
+// TestSlowUploads: large bodies that come slowly are ended, others are told to try
+// again meanwhile, and small ones do not notice.
+func TestSlowUploads(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		began := time.Now()
+		large := `{` + actExec + `,"parameters":[{"key":"k","value":1` + strings.Repeat(" ", 2<<20) + `}]}`
+		var wait sync.WaitGroup
+		for i, length := range []int64{int64(len(large)), int64(len(large)), 50 << 20, -1} {
+			content, stop := io.Pipe()
+			defer stop.Close()
+			req := newRequest(w, "PUT", fmt.Sprint("actions/slow", i), "x")
+			req.Body, req.GetBody, req.ContentLength = content, nil, length
+			go func() { // a byte a second
+				for {
+					if _, err := stop.Write([]byte(" ")); err != nil {
+						return
+					}
+					time.Sleep(time.Second)
+				}
+			}()
+			wait.Go(func() {
+				resp, err := w.client.Do(req)
+				if err != nil {
+					t.Errorf("%d bytes: %v", length, err)
+					return
+				}
+				defer resp.Body.Close()
+				if resp.StatusCode != http.StatusRequestTimeout {
+					t.Errorf("%d bytes: %s", length, resp.Status)
+				}
+				if took, most := time.Since(began), time.Duration(12+48*(i/2))*time.Second; took < most || took > most+time.Second {
+					t.Errorf("%d bytes: refused after %v, want %v", length, took, most)
+				}
+			})
+		}
+		synctest.Wait()
+		w.deploy("small", "")
+		if took := time.Since(began); took != 0 {
+			t.Errorf("a small request waited %v", took)
+		}
+		w.ask("PUT", "actions/large", large).says(503, "Too many large requests are on their way: try again later.")
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("refused after %v", took)
+		}
+		w.ask("PUT", "actions/large", large).want(200)
+		if took := time.Since(began); took > 15*time.Second {
+			t.Errorf("a large request waited %v for room", took)
+		}
+		wait.Wait()
+		for i := range largeMax + 1 {
+			w.ask("PUT", fmt.Sprint("actions/large", i), large).want(200)
 		}
 	})
 }

@@ -43,10 +43,11 @@ type Config struct {
 	Generation Generation
 	// Limits bound what users may ask for.
 	Limits Limits
-	// PackageMax, ActionMax and CodeBytesMax bound the entities that are kept, of
-	// all users together. Defaults 1000, 5000 and 512 MB.
+	// PackageMax, ActionMax and EntityBytesMax bound the entities that are kept, of
+	// all users together; bytes are those of code, parameters and annotations.
+	// Defaults 1000, 5000 and 512 MB.
 	PackageMax, ActionMax int
-	CodeBytesMax          job.Bytes
+	EntityBytesMax        job.Bytes
 	// RecordMax and RecordBytesMax bound the records that are kept. Defaults
 	// 10000 and 256 MB.
 	RecordMax      int
@@ -136,7 +137,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&l.Wait, time.Minute)
 	setDefault(&c.PackageMax, 1000)
 	setDefault(&c.ActionMax, 5000)
-	setDefault(&c.CodeBytesMax, 512*job.MB)
+	setDefault(&c.EntityBytesMax, 512*job.MB)
 	setDefault(&c.RecordMax, 10000)
 	setDefault(&c.RecordBytesMax, 256*job.MB)
 	return c
@@ -192,7 +193,7 @@ func (c Config) validate() error {
 		"log limits %v, %v, %v: want minimum, default and maximum in this order", l.LogsMin, l.LogsDefault, l.LogsMax)
 	want(l.PerMinute > 0 && l.Concurrent > 0, "%d calls a minute and %d at once: want more than 0", l.PerMinute, l.Concurrent)
 	want(l.Wait > 0, "wait %v: want more than 0", l.Wait)
-	want(c.PackageMax > 0 && c.ActionMax > 0 && c.CodeBytesMax > 0 && c.RecordMax > 0 && c.RecordBytesMax > 0,
+	want(c.PackageMax > 0 && c.ActionMax > 0 && c.EntityBytesMax > 0 && c.RecordMax > 0 && c.RecordBytesMax > 0,
 		"what is kept must be bounded by more than 0")
 	return errors.Join(errs...)
 }

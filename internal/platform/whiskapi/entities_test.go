@@ -4,9 +4,12 @@ package whiskapi
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 // Contract 9.2 and 1.6: the life of an action.
@@ -135,15 +138,127 @@ func TestSizes(t *testing.T) {
 			w.ask("PUT", "packages/p", `{"parameters":`+bad+`}`).says(400, "The request content was malformed:\nparameters malformed!")
 		}
 	})
-	inWorld(t, func(c *Config, _ *poolConfig) { c.PackageMax, c.ActionMax, c.CodeBytesMax = 1, 2, 100 }, func(w *world) {
+	inWorld(t, func(c *Config, _ *poolConfig) { c.PackageMax, c.ActionMax, c.EntityBytesMax = 1, 2, 2000 }, func(w *world) {
 		w.ask("PUT", "packages/p", `{}`).want(200)
 		w.ask("PUT", "packages/q", `{}`).want(413)
 		w.deploy("a", "")
 		w.deploy("b", "")
 		w.ask("PUT", "actions/c", `{`+actExec+`}`).want(413)
-		w.ask("PUT", "actions/a?overwrite=true", `{"exec":{"kind":"test:1","code":"`+strings.Repeat("x", 200)+`"}}`).want(413)
+		w.ask("PUT", "actions/a?overwrite=true", `{"exec":{"kind":"test:1","code":"`+strings.Repeat("x", 2000)+`"}}`).want(413)
 		w.ask("DELETE", "actions/a", "").want(200)
 		w.deploy("c", "")
+	})
+}
+
+// TestEntityBytes: what is kept is bounded in total, whatever it consists of, and
+// what is deleted or made smaller makes room.
+func TestEntityBytes(t *testing.T) {
+	inWorld(t, func(c *Config, _ *poolConfig) { c.EntityBytesMax = 10000 }, func(w *world) {
+		pairs := func(n int) string { return `[{"key":"k","value":"` + strings.Repeat("x", n) + `"}]` }
+		for what, c := range map[string]struct{ path, body string }{
+			"code":                    {"actions/a", `{"exec":{"kind":"test:1","code":"` + strings.Repeat("x", 6000) + `"}}`},
+			"parameters":              {"actions/a", `{` + actExec + `,"parameters":` + pairs(6000) + `}`},
+			"annotations":             {"actions/a", `{` + actExec + `,"annotations":` + pairs(6000) + `}`},
+			"parameters of package":   {"packages/p", `{"parameters":` + pairs(6000) + `}`},
+			"annotations of packages": {"packages/p", `{"annotations":` + pairs(6000) + `}`},
+			"tiny ones":               {"packages/p", `{"parameters":[` + numbered(90) + `]}`},
+		} {
+			again := c.path + "2"
+			for range 2 { // what is deleted is no longer counted
+				w.ask("PUT", c.path, c.body).want(200)
+				w.ask("PUT", c.path+"?overwrite=true", c.body).want(200)
+				if refused := w.ask("PUT", again, c.body); refused.status != 413 || !strings.Contains(string(refused.body), "delete some") {
+					t.Errorf("%s: twice 6000 bytes in 10000: %d %s", what, refused.status, refused.body)
+				}
+				w.ask("DELETE", c.path, "").want(200)
+			}
+			if n := w.server.entities.bytes; n != 0 {
+				t.Errorf("%s: %d bytes are counted when nothing is kept", what, n)
+			}
+		}
+		w.ask("PUT", "packages/p", `{"parameters":`+pairs(3000)+`}`).want(200)
+		w.ask("PUT", "actions/p/a", `{`+actExec+`,"parameters":`+pairs(5000)+`}`).want(200)
+		w.ask("PUT", "packages/p?overwrite=true", `{"parameters":`+pairs(6000)+`}`).want(413)
+		w.ask("PUT", "actions/p/a?overwrite=true", `{"parameters":[]}`).want(200)
+		w.ask("PUT", "packages/p?overwrite=true", `{"parameters":`+pairs(6000)+`}`).want(200)
+		w.ask("DELETE", "packages/p?force=true", "").want(200)
+		if n := w.server.entities.bytes; n != 0 {
+			t.Errorf("%d bytes are counted when nothing is kept", n)
+		}
+	})
+}
+
+// numbered returns so many small pairs, with different keys.
+func numbered(n int) string {
+	items := make([]string, n)
+	for i := range items {
+		items[i] = fmt.Sprintf(`{"key":"%d","value":%d}`, i, i)
+	}
+	return strings.Join(items, ",")
+}
+
+// TestPairs: the number of pairs is bounded, and what is refused is refused
+// before it is kept.
+func TestPairs(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		most, more := numbered(pairsMax), numbered(pairsMax+1)
+		answer := w.ask("PUT", "packages/p", `{"parameters":[`+most+`],"annotations":[`+most+`]}`).want(200).object()
+		if n := len(answer["parameters"].([]any)); n != pairsMax {
+			t.Errorf("%d parameters are kept, want %d", n, pairsMax)
+		}
+		for _, field := range []string{"parameters", "annotations"} {
+			text := field + " larger than allowed: more than 10000 of them."
+			w.ask("PUT", "packages/q", `{"`+field+`":[`+more+`]}`).says(413, text)
+			w.ask("PUT", "actions/a", `{`+actExec+`,"`+field+`":[`+more+`]}`).says(413, text)
+		}
+		// With those that the server adds there are too many.
+		w.ask("PUT", "actions/a", `{`+actExec+`,"annotations":[`+most+`]}`).says(413, "annotations larger than allowed: more than 10000 of them.")
+		for _, bad := range []string{`{"key":"k","value":1}`, `[{"key":"k","value":1},2]`, `[{"key":" ","value":1}]`, `"x"`} {
+			w.ask("PUT", "packages/q", `{"annotations":`+bad+`}`).says(400, "The request content was malformed:\nannotations malformed!")
+		}
+		twice := w.ask("PUT", "packages/q", `{"parameters":[{"key":"a","value":1},{"key":"b","value": [ 2 ] },{"key":"a","value":3}]}`).want(200).object()
+		if got := string(encode(twice["parameters"])); got != `[{"key":"a","value":3},{"key":"b","value":[2]}]` {
+			t.Errorf("of two with one key the last counts: %s", got)
+		}
+	})
+}
+
+// TestMerge compares merge and without with what they are to be.
+func TestMerge(t *testing.T) {
+	key := rapid.SampledFrom([]string{"a", "b", "c", "d", "e"})
+	rapid.Check(t, func(t *rapid.T) {
+		n := 0
+		list := func(name string, unique bool) (pairs []pair) {
+			for _, k := range rapid.SliceOfN(key, 0, 8).Draw(t, name) {
+				if _, there := find(pairs, k); !there || !unique {
+					n++
+					pairs = append(pairs, pair{Key: k, Value: encode(n)})
+				}
+			}
+			return pairs
+		}
+		earlier, later := list("earlier", true), list("later", false)
+		var want []pair
+		for _, p := range slices.Concat(earlier, later) {
+			if i := slices.IndexFunc(want, func(old pair) bool { return old.Key == p.Key }); i >= 0 {
+				want[i] = p
+			} else {
+				want = append(want, p)
+			}
+		}
+		before := slices.Clone(earlier)
+		if got := merge(earlier, later); string(encode(got)) != string(encode(want)) || string(encode(earlier)) != string(encode(before)) {
+			t.Fatalf("%s and %s make %s, want %s", encode(earlier), encode(later), encode(got), encode(want))
+		}
+		names := rapid.SliceOf(key).Draw(t, "names")
+		for _, p := range without(want, names) {
+			if slices.Contains(names, p.Key) {
+				t.Fatalf("%s is still there", p.Key)
+			}
+		}
+		if got, gone := len(without(want, names)), len(slices.Compact(slices.Sorted(slices.Values(names)))); got < len(want)-gone {
+			t.Fatalf("%d of %d are left without %d names", got, len(want), gone)
+		}
 	})
 }
 

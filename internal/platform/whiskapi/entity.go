@@ -47,13 +47,19 @@ func truthy(pairs []pair, key string, missing bool) bool {
 	}
 }
 
-// merge returns pairs in which those of later replace those of earlier.
+// merge returns pairs in which those of later replace those of earlier, and later
+// ones of later those of its own.
 func merge(earlier, later []pair) []pair {
 	merged := slices.Clone(earlier)
+	at := make(map[string]int, len(earlier)+len(later))
+	for i, p := range earlier {
+		at[p.Key] = i
+	}
 	for _, p := range later {
-		if i := slices.IndexFunc(merged, func(old pair) bool { return old.Key == p.Key }); i >= 0 {
+		if i, there := at[p.Key]; there {
 			merged[i] = p
 		} else {
+			at[p.Key] = len(merged)
 			merged = append(merged, p)
 		}
 	}
@@ -62,8 +68,41 @@ func merge(earlier, later []pair) []pair {
 
 // without returns pairs but those with the names.
 func without(pairs []pair, names []string) []pair {
-	return slices.DeleteFunc(slices.Clone(pairs), func(p pair) bool { return slices.Contains(names, p.Key) })
+	gone := make(map[string]bool, len(names))
+	for _, name := range names {
+		gone[name] = true
+	}
+	return slices.DeleteFunc(slices.Clone(pairs), func(p pair) bool { return gone[p.Key] })
 }
+
+func sizeOf(pairs []pair) (size int64) {
+	for _, p := range pairs {
+		size += int64(len(p.Key) + len(p.Value))
+	}
+	return size
+}
+
+// checkPairs refuses parameters or annotations that are more than an entity may
+// have.
+func checkPairs(field string, pairs []pair) error {
+	if len(pairs) > pairsMax {
+		return tooMany(field)
+	}
+	if size := sizeOf(pairs); size > int64(parametersMax) {
+		return tooLarge(field, size, int64(parametersMax))
+	}
+	return nil
+}
+
+// pairsMax bounds the parameters of an entity, and its annotations: a great many
+// tiny ones would take far more memory than their texts.
+const pairsMax = 10000
+
+// pairBytes is what a pair takes beside its texts.
+const pairBytes = 64
+
+// keptBytes is about what pairs take in memory.
+func keptBytes(pairs []pair) int64 { return sizeOf(pairs) + pairBytes*int64(len(pairs)) }
 
 // version is a semantic version.
 type version [3]int
@@ -106,6 +145,14 @@ type packageEntity struct {
 }
 
 func (p *packageEntity) full() string { return p.namespace + "/" + p.name }
+
+// size is about what p takes in memory; 0 for nil.
+func (p *packageEntity) size() int64 {
+	if p == nil {
+		return 0
+	}
+	return keptBytes(p.parameters) + keptBytes(p.annotations)
+}
 
 // actionLimits are an action's limits.
 type actionLimits struct {
@@ -157,6 +204,14 @@ type actionEntity struct {
 	updated              time.Time
 }
 
+// size is about what a takes in memory; 0 for nil.
+func (a *actionEntity) size() int64 {
+	if a == nil {
+		return 0
+	}
+	return a.exec.size() + keptBytes(a.parameters) + keptBytes(a.annotations)
+}
+
 // place is the namespace with the package.
 func (a *actionEntity) place() string {
 	if a.pkg == "" {
@@ -193,11 +248,11 @@ func orEmpty(pairs []pair) []pair {
 
 // entities are all packages and actions.
 type entities struct {
-	mu        sync.Mutex
-	packages  map[[2]string]*packageEntity // by namespace, name
-	actions   map[[3]string]*actionEntity  // by namespace, package, name
-	codeBytes int64
-	cfg       Config
+	mu       sync.Mutex
+	packages map[[2]string]*packageEntity // by namespace, name
+	actions  map[[3]string]*actionEntity  // by namespace, package, name
+	bytes    int64                        // the sum of their sizes
+	cfg      Config
 }
 
 func makeEntities(cfg Config) entities {
@@ -221,6 +276,17 @@ func full(what string, most int) error {
 	return failure(http.StatusRequestEntityTooLarge, "This server keeps at most %d %s: delete some.", most, what)
 }
 
+// resize takes note that an entity changes its size, or refuses that. e.mu is
+// held. What needs no more room than before is always taken.
+func (e *entities) resize(old, next int64) error {
+	if next > old && e.bytes+next-old > int64(e.cfg.EntityBytesMax) {
+		return failure(http.StatusRequestEntityTooLarge,
+			"This server keeps at most %v of code, parameters and annotations: delete some actions or packages.", e.cfg.EntityBytesMax)
+	}
+	e.bytes += next - old
+	return nil
+}
+
 // putPackage calls change with the package of this name, if there is one, and
 // puts what it returns in its place.
 func (e *entities) putPackage(namespace, name string, change func(old *packageEntity) (*packageEntity, error)) (*packageEntity, error) {
@@ -237,6 +303,9 @@ func (e *entities) putPackage(namespace, name string, change func(old *packageEn
 	}
 	if old == nil && len(e.packages) >= e.cfg.PackageMax {
 		return nil, full("packages", e.cfg.PackageMax)
+	}
+	if err := e.resize(old.size(), next.size()); err != nil {
+		return nil, err
 	}
 	e.packages[key] = next
 	return next, nil
@@ -258,16 +327,13 @@ func (e *entities) putAction(namespace, pkg, name string, change func(old *actio
 	if err != nil {
 		return nil, err
 	}
-	bytes := e.codeBytes + next.exec.size()
-	if old != nil {
-		bytes -= old.exec.size()
-	} else if len(e.actions) >= e.cfg.ActionMax {
+	if old == nil && len(e.actions) >= e.cfg.ActionMax {
 		return nil, full("actions", e.cfg.ActionMax)
 	}
-	if bytes > int64(e.cfg.CodeBytesMax) {
-		return nil, failure(http.StatusRequestEntityTooLarge, "This server keeps at most %v of code: delete some actions.", e.cfg.CodeBytesMax)
+	if err := e.resize(old.size(), next.size()); err != nil {
+		return nil, err
 	}
-	e.actions[key], e.codeBytes = next, bytes
+	e.actions[key] = next
 	return next, nil
 }
 
@@ -297,9 +363,10 @@ func (e *entities) deletePackage(namespace, name string, force bool) (*packageEn
 		return nil, failure(http.StatusConflict, "Package not empty (contains %d %s). Set force param or delete package contents.", len(inside), noun)
 	}
 	for _, at := range inside {
-		e.codeBytes -= e.actions[at].exec.size()
+		e.bytes -= e.actions[at].size()
 		delete(e.actions, at)
 	}
+	e.bytes -= p.size()
 	delete(e.packages, key)
 	return p, nil
 }
@@ -315,7 +382,7 @@ func (e *entities) deleteAction(namespace, pkg, name string) (*actionEntity, err
 		}
 		return nil, notFound()
 	}
-	e.codeBytes -= a.exec.size()
+	e.bytes -= a.size()
 	delete(e.actions, key)
 	return a, nil
 }

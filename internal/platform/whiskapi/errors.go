@@ -65,3 +65,8 @@ func noRoute() error { return rejection(http.StatusNotFound, textNoRoute) }
 func tooLarge(field string, size, limit int64) error {
 	return failure(http.StatusRequestEntityTooLarge, "%s larger than allowed: %d > %d bytes.", field, size, limit)
 }
+
+// tooMany refuses parameters or annotations.
+func tooMany(field string) error {
+	return failure(http.StatusRequestEntityTooLarge, "%s larger than allowed: more than %d of them.", field, pairsMax)
+}

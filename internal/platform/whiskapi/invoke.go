@@ -120,8 +120,8 @@ func checkFinal(a *actionEntity, defined []pair, payload object) error {
 	if !truthy(a.annotations, "final", false) {
 		return nil
 	}
-	for key := range payload {
-		if value, ok := find(defined, key); ok && !isNull(value) {
+	for _, p := range defined {
+		if _, there := payload[p.Key]; there && !isNull(p.Value) {
 			return failure(http.StatusBadRequest, textFinal)
 		}
 	}

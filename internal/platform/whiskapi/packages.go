@@ -237,5 +237,8 @@ func (put packagePut) apply(old *packageEntity, namespace, name string, overwrit
 	if next.binding != nil {
 		next.annotations = merge(next.annotations, []pair{{Key: "binding", Value: encode(next.binding)}})
 	}
+	if err := checkPairs("annotations", next.annotations); err != nil {
+		return nil, err
+	}
 	return &next, nil
 }

@@ -134,18 +134,26 @@ func (o object) common() (parameters, annotations *[]pair, publish *bool, v *ver
 	return parameters, annotations, publish, v, nil
 }
 
-// pairs reads an array of keys and values.
+// pairs reads an array of keys and values. Of those with one key the last counts,
+// and the size of all.
 func (o object) pairs(field string, limit job.Bytes) (*[]pair, error) {
 	if !o.has(field) {
 		return nil, nil
 	}
-	var raw []object
-	if json.Unmarshal(o[field], &raw) != nil {
+	decoder := json.NewDecoder(bytes.NewReader(o[field]))
+	if start, err := decoder.Token(); err != nil || start != json.Delim('[') {
 		return nil, malformed("%s malformed!", field)
 	}
 	var list []pair
 	var size int64
-	for _, item := range raw {
+	for count := 1; decoder.More(); count++ {
+		if count > pairsMax {
+			return nil, tooMany(field)
+		}
+		var item object
+		if decoder.Decode(&item) != nil {
+			return nil, malformed("%s malformed!", field)
+		}
 		key, ok := item.text("key")
 		value, there := item["value"]
 		if !ok || strings.TrimSpace(key) == "" || !there {
@@ -155,21 +163,24 @@ func (o object) pairs(field string, limit job.Bytes) (*[]pair, error) {
 		if item.has("init") && json.Unmarshal(item["init"], &p.Init) != nil {
 			return nil, malformed("%s malformed!", field)
 		}
-		size += int64(len(key) + len(p.Value))
-		list = merge(list, []pair{p})
+		if size += int64(len(key) + len(p.Value)); size <= int64(limit) {
+			list = append(list, p)
+		}
 	}
 	if size > int64(limit) {
 		return nil, tooLarge(field, size, int64(limit))
 	}
+	list = merge(nil, list)
 	return &list, nil
 }
 
+// compact returns JSON without white space, in memory of its own.
 func compact(raw json.RawMessage) json.RawMessage {
 	var out bytes.Buffer
 	if json.Compact(&out, raw) != nil {
 		return raw // cannot be: it is part of a valid text
 	}
-	return out.Bytes()
+	return bytes.Clone(out.Bytes())
 }
 
 var (

@@ -13,6 +13,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -29,6 +30,8 @@ type request struct {
 	transaction string
 	user        *account
 	query       url.Values
+	// connection is what the body comes through.
+	connection *http.ResponseController
 }
 
 // splitPath returns a path's decoded segments. A trailing slash makes an empty
@@ -179,6 +182,8 @@ func (r *request) readBody(limit job.Bytes, field string) ([]byte, error) {
 	switch {
 	case errors.As(err, &tooLong):
 		return nil, &apiError{status: http.StatusRequestEntityTooLarge, text: "EntityStreamSizeException: incoming entity size exceeded size limit", plain: true}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, rejection(http.StatusRequestTimeout, "The request body did not come in time.")
 	case err != nil:
 		return nil, rejection(http.StatusBadRequest, "The request body could not be read: %v", err)
 	case job.Bytes(len(body)) > limit && field == "":

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"disdel/internal/job"
 )
 
 // Server is an http.Handler that serves OpenWhisk's REST API.
@@ -33,8 +35,17 @@ type account struct {
 	throttle throttle
 }
 
-// largeMax is how many bodies above the payload limit are held at once.
-const largeMax = 4
+// Bodies above the payload limit.
+const (
+	// largeMax is how many are held at once.
+	largeMax = 4
+	// largeWait is how long one waits for others to make room.
+	largeWait = 10 * time.Second
+	// largeGrace and largeRate, in bytes a second, bound how long one may take to
+	// come, so that slow ones do not keep others waiting.
+	largeGrace = 10 * time.Second
+	largeRate  = job.MB
+)
 
 // New makes a server. The caller closes the pool, then calls Wait.
 func New(cfg Config) (*Server, error) {
@@ -88,7 +99,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Faults.Request != nil {
 		fault = s.cfg.Faults.Request(r)
 	}
-	req := &request{Request: r, transaction: transactionOf(r)}
+	req := &request{Request: r, transaction: transactionOf(r), connection: http.NewResponseController(w)}
 	var answer reply
 	var err error
 	if fault.Status != 0 {

@@ -231,6 +231,8 @@ func (d *Driver) describe(spec pool.Spec, reference string) (*container.Config, 
 type pull struct {
 	done chan struct{}
 	err  error
+	// abandoned says that it failed because its caller gave up.
+	abandoned bool
 }
 
 // haveImage makes the engine have an image. One with a tag of its own is pulled
@@ -247,29 +249,43 @@ func (d *Driver) haveImage(ctx context.Context, reference string) error {
 			return fmt.Errorf("%w: %s: %w", pool.ErrImage, reference, err)
 		}
 	}
-	d.mu.Lock()
-	p := d.pulling[reference]
-	if p == nil {
-		p = &pull{done: make(chan struct{})}
-		d.pulling[reference] = p
-		d.mu.Unlock()
-		p.err = d.pull(ctx, reference)
+	return d.pullOnce(ctx, reference, d.pull)
+}
+
+// pullOnce pulls an image, or waits for the pull of another caller. When that one
+// gives up, the next takes over.
+func (d *Driver) pullOnce(ctx context.Context, reference string, do func(ctx context.Context, reference string) error) error {
+	for {
 		d.mu.Lock()
-		delete(d.pulling, reference)
+		p := d.pulling[reference]
+		own := p == nil
+		if own {
+			p = &pull{done: make(chan struct{})}
+			d.pulling[reference] = p
+		}
 		d.mu.Unlock()
-		close(p.done)
-	} else {
-		d.mu.Unlock()
+		if own {
+			p.err = do(ctx, reference)
+			p.abandoned = p.err != nil && ctx.Err() != nil
+			d.mu.Lock()
+			delete(d.pulling, reference)
+			d.mu.Unlock()
+			close(p.done)
+		}
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		switch {
+		case p.err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !p.abandoned || own:
+			return fmt.Errorf("%w: pull %s: %w", pool.ErrImage, reference, p.err)
+		}
 	}
-	select {
-	case <-p.done:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if p.err != nil {
-		return fmt.Errorf("%w: pull %s: %w", pool.ErrImage, reference, p.err)
-	}
-	return nil
 }
 
 func (d *Driver) pull(ctx context.Context, reference string) error {
