@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -76,7 +77,13 @@ in the end, unless a flag of train says --store.`,
 			if err != nil {
 				return usageError{err}
 			}
-			return a.benchTrain(cmd.Context(), all, seeds, extra, raw, asJSON, quiet)
+			var samples io.WriteCloser
+			if raw != "" {
+				if samples, err = os.OpenFile(raw, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
+					return fmt.Errorf("--raw: %w", err)
+				}
+			}
+			return a.benchTrain(cmd.Context(), all, seeds, extra, samples, asJSON, quiet)
 		},
 	}
 	f := cmd.Flags()
@@ -109,15 +116,17 @@ func experiment(datasets, vary, cases []string, seeds int) ([]bench.Configuratio
 	return bench.Matrix(datasets, axes, settings, seeds)
 }
 
-func (a *app) benchTrain(ctx context.Context, all []bench.Configuration, seeds int, extra []string, raw string, asJSON, quiet bool) (err error) {
+// benchTrain runs the jobs and prints what they took. Each run is written to raw, which
+// may be nil and is closed in the end.
+func (a *app) benchTrain(ctx context.Context, all []bench.Configuration, seeds int, extra []string, raw io.WriteCloser, asJSON, quiet bool) (err error) {
 	keep := func(bench.Sample) error { return nil }
-	if raw != "" {
-		file, err := os.OpenFile(raw, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		if err != nil {
-			return fmt.Errorf("--raw: %w", err)
-		}
-		defer func() { err = errors.Join(err, file.Close()) }()
-		keep = func(s bench.Sample) error { return json.NewEncoder(file).Encode(s) }
+	if raw != nil {
+		defer func() {
+			if closeErr := raw.Close(); closeErr != nil {
+				err = errors.Join(err, fmt.Errorf("--raw: %w", closeErr))
+			}
+		}()
+		keep = func(s bench.Sample) error { return json.NewEncoder(raw).Encode(s) }
 	}
 	folder, err := os.MkdirTemp("", "disdel-bench-")
 	if err != nil {

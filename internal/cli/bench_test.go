@@ -4,7 +4,10 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -76,4 +79,24 @@ func TestBenchUsage(t *testing.T) {
 		}
 	}
 	d.exec("bench", "train", "digits", "--quiet", "--", "--timeout", "0.000001").want(t, ExitFailed, "a timeout of 1µs is less than", "1 of 1 runs failed")
+}
+
+// lostFile is a file whose last bytes never reach the disk.
+type lostFile struct{ bytes.Buffer }
+
+var errLost = errors.New("no space left on device")
+
+func (*lostFile) Close() error { return errLost }
+
+// TestBenchTrain_RawIsLost: a file that cannot be closed is an error of the command.
+func TestBenchTrain_RawIsLost(t *testing.T) {
+	a := &app{stdout: io.Discard, stderr: io.Discard, getenv: func(string) string { return "" }}
+	for name, c := range map[string]struct {
+		raw  io.WriteCloser
+		want error
+	}{"none": {nil, nil}, "lost": {&lostFile{}, errLost}} {
+		if err := a.benchTrain(t.Context(), nil, 1, nil, c.raw, true, true); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
 }

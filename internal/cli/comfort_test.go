@@ -40,6 +40,21 @@ func TestPrice(t *testing.T) {
 	}
 }
 
+// TestPrice_Plan: a plan tells what it expects to cost.
+func TestPrice_Plan(t *testing.T) {
+	d := newDesk(t)
+	if free := d.run("plan", "digits", "--json").want(t, ExitOK); strings.Contains(free.stdout, `"cost"`) {
+		t.Errorf("a cost without a price: %s", free.stdout)
+	}
+	object := d.run("plan", "digits", "--json", "--price", "0.5").want(t, ExitOK).object(t)
+	if cost, used := field[float64](t, object, "cost"), field[float64](t, object, "resources", "gb_seconds"); math.Abs(cost-0.5*used) > 1e-12 || cost <= 0 {
+		t.Errorf("cost %v of %v GB-seconds", cost, used)
+	}
+	if got := d.run("plan", "digits", "--price", "0.0000167").want(t, ExitOK).stdout; !regexp.MustCompile(`(?m)^cost +about [0-9.]+ GB-seconds, [0-9.e-]+ in money$`).MatchString(got) {
+		t.Errorf("the table has no cost:\n%s", got)
+	}
+}
+
 // TestHints: what to do next is said with the store that this command had.
 func TestHints(t *testing.T) {
 	d := newDesk(t)

@@ -83,11 +83,17 @@ func (o *options) modelHint(spec job.Spec, err error) error {
 
 // priced is a record with its cost, if the user says what a GB-second costs.
 func (o *options) priced(r job.Record) job.Record {
-	if o.price > 0 {
-		cost := o.price * r.Metrics.GBSeconds
-		r.Metrics.Cost = &cost
-	}
+	r.Metrics.Cost = o.cost(r.Metrics.GBSeconds)
 	return r
+}
+
+// cost is what so many GB-seconds cost, nil if the user does not say what one does.
+func (o *options) cost(gbSeconds float64) *float64 {
+	if o.price <= 0 {
+		return nil
+	}
+	cost := o.price * gbSeconds
+	return &cost
 }
 
 func (o *options) priceFlag(cmd *cobra.Command) {

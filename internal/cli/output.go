@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,16 +19,14 @@ import (
 	"disdel/internal/store"
 )
 
-const tableExtension = ".csv"
-
 // checkOutput finds out whether the predictions of a job can be written, before
 // anything is run, and makes the path independent of where disdel was started.
 func checkOutput(spec *job.Spec) error {
 	if spec.Output == "" {
 		return nil
 	}
-	if !strings.EqualFold(filepath.Ext(spec.Output), tableExtension) {
-		return usagef("--output %s: want a name that ends in %s", spec.Output, tableExtension)
+	if !strings.EqualFold(filepath.Ext(spec.Output), control.OutputExtension) {
+		return usagef("--output %s: want a name that ends in %s", spec.Output, control.OutputExtension)
 	}
 	path, err := filepath.Abs(spec.Output)
 	if err == nil {
@@ -37,6 +37,19 @@ func checkOutput(spec *job.Spec) error {
 	}
 	spec.Output = path
 	return nil
+}
+
+// checkResumed refuses to go on with a job whose predictions would replace a file. Its
+// path comes from the log, which others may have written.
+func checkResumed(path string) error {
+	switch _, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("output of the job: %w", err)
+	}
+	return fmt.Errorf("output of the job: %s is there, and resume replaces no file; move or remove it and resume again, "+
+		"or run infer anew with --output", path)
 }
 
 // exporter returns what writes the predictions of jobs: one line for each test

@@ -5,6 +5,7 @@ package cli
 import (
 	"bytes"
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -17,6 +18,8 @@ import (
 	"disdel/internal/control"
 	"disdel/internal/data/format"
 	"disdel/internal/job"
+	"disdel/internal/store"
+	"disdel/internal/store/dir"
 	"disdel/internal/store/mem"
 )
 
@@ -187,5 +190,64 @@ func TestExporter(t *testing.T) {
 				t.Errorf("%v; want %q; left %v", err, c.says, entries)
 			}
 		})
+	}
+}
+
+// TestOutput_Resumed: the path of the predictions comes from a log that others may
+// have written, so a resumed job replaces no file and takes no path but a table's.
+func TestOutput_Resumed(t *testing.T) {
+	d := newDesk(t)
+	d.run("train", "digits", "--epochs", "1").want(t, ExitOK)
+	path := filepath.Join(d.folder, "p.csv")
+	id := field[string](t, d.run("infer", "digits", "--output", path, "--json").want(t, ExitOK).object(t), "job")
+	first, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := dir.Open(t.Context(), d.store())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	state, err := control.Load(t.Context(), s, job.ID(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// begin writes the log of a job whose controller died at once.
+	begin := func(id, output string) {
+		t.Helper()
+		created := *state.Created
+		created.Job, created.Spec.Output = job.ID(id), output
+		raw, err := json.Marshal([]control.Event{{Created: &created}})
+		if err == nil {
+			_, err = s.Append(t.Context(), job.Keys{Job: created.Job}.Log(), store.Head{}, raw)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	mine := d.write("mine.csv", []byte("not to be lost"))
+	begin("forged", mine)
+	d.run("resume", "forged").want(t, ExitFailed, mine, "resume replaces no file", "remove it and resume again")
+	if raw, err := os.ReadFile(mine); err != nil || string(raw) != "not to be lost" {
+		t.Errorf("the file is %q, %v", raw, err)
+	}
+	if err := os.Remove(mine); err != nil {
+		t.Fatal(err)
+	}
+	d.run("resume", "forged").want(t, ExitOK)
+	if raw, err := os.ReadFile(mine); err != nil || !bytes.Equal(raw, first) {
+		t.Errorf("resumed: %d bytes, %v; want the %d of the whole job", len(raw), err, len(first))
+	}
+	for id, output := range map[string]string{"relative": "p.csv", "profile": filepath.Join(d.folder, ".profile")} {
+		begin(id, output)
+		d.run("resume", id).want(t, ExitFailed, output, "want an absolute path that ends in .csv")
+		if _, err := os.Stat(filepath.Join(d.folder, ".profile")); !os.IsNotExist(err) {
+			t.Errorf("%s: %v", id, err)
+		}
 	}
 }

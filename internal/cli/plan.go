@@ -26,6 +26,9 @@ type planOutput struct {
 	Digest    string         `json:"digest,omitempty"`
 	Resources *job.Resources `json:"resources,omitempty"`
 	Limits    *job.Limits    `json:"limits,omitempty"`
+	// Cost is what the job is expected to cost, if the user says what a GB-second
+	// costs.
+	Cost *float64 `json:"cost,omitempty"`
 }
 
 func (a *app) planCommand() *cobra.Command {
@@ -51,9 +54,13 @@ it starts one container to do so. On OpenWhisk it does so each time.`,
 			if err == nil && state.Finished != nil && state.Finished.Status != job.Succeeded {
 				err = errors.New(state.Finished.Error)
 			}
+			var cost *float64
+			if state.Resources != nil {
+				cost = o.cost(state.Resources.GBSeconds)
+			}
 			switch {
 			case o.json && !isUsage(err):
-				out := planOutput{Numerics: state.Numerics, Digest: state.Plan, Resources: state.Resources}
+				out := planOutput{Numerics: state.Numerics, Digest: state.Plan, Resources: state.Resources, Cost: cost}
 				if state.Created != nil {
 					spec := state.Created.Spec
 					spec.Dataset = o.spec.Dataset
@@ -66,7 +73,7 @@ it starts one container to do so. On OpenWhisk it does so each time.`,
 			case err != nil:
 				return err
 			default:
-				return report.Plan(a.page(), state.Numerics, *state.Resources)
+				return report.Plan(a.page(), state.Numerics, *state.Resources, cost)
 			}
 		},
 	}
@@ -76,6 +83,7 @@ it starts one container to do so. On OpenWhisk it does so each time.`,
 	o.platformFlags(cmd)
 	o.storeFlag(cmd)
 	o.outputFlags(cmd)
+	o.priceFlag(cmd)
 	return cmd
 }
 

@@ -22,7 +22,10 @@ func (a *app) resumeCommand() *cobra.Command {
 log is done, everything else is done again. The model is the one that the job
 would have given anyway.
 
-A job that another disdel still runs is taken over: the other one then stops.`,
+A job that another disdel still runs is taken over: the other one then stops.
+
+Where infer --output named a file for predictions, resume replaces none that is
+there by now: move or remove it first.`,
 		Example: `  disdel jobs
   disdel resume 20261123-130259-4f2a91`,
 		Args: o.oneJob, ValidArgsFunction: a.completeJob(o),
@@ -52,12 +55,20 @@ func (a *app) resume(ctx context.Context, o *options, id job.ID) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
+	export := e.config.Export
+	e.config.Export = func(ctx context.Context, c control.Created, keys []string) error {
+		if err := checkResumed(c.Spec.Output); err != nil {
+			return err
+		}
+		return export(ctx, c, keys)
+	}
 	record, err := control.Resume(ctx, e.config, id)
 	return a.conclude(ctx, o, record, err)
 }
 
 // poolOf is the pool that the job was planned for. Where nothing else is asked
-// for the job's platform is chosen.
+// for the job's platform is chosen. A job whose predictions would replace a file is
+// refused, before anything of it runs.
 func (a *app) poolOf(ctx context.Context, o *options, id job.ID) (cfg pool.Config, err error) {
 	s, err := a.openToRead(ctx, o.store)
 	if err != nil {
@@ -67,6 +78,11 @@ func (a *app) poolOf(ctx context.Context, o *options, id job.ID) (cfg pool.Confi
 	state, err := control.Load(ctx, s, id)
 	if err != nil {
 		return cfg, o.hint(err)
+	}
+	if path := state.Created.Spec.Output; path != "" && !state.Exported && state.Finished == nil {
+		if err := checkResumed(path); err != nil {
+			return cfg, err
+		}
 	}
 	if known := state.Created.Platform; o.platform == "" && (known == platformOpenWhisk || known == platformDocker) {
 		o.platform = known

@@ -5,6 +5,8 @@ package control
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"strings"
 
 	"disdel/internal/job"
 )
@@ -13,6 +15,9 @@ import (
 // have. Taking one for done would have the same task start again for ever.
 var errResult = errors.New("the worker's answer does not fit its task")
 
+// OutputExtension is that of files for predictions, in any case.
+const OutputExtension = ".csv"
+
 // check says whether a job can start like this.
 func (c *Created) check() error {
 	if err := c.Job.Validate(); err != nil {
@@ -20,6 +25,10 @@ func (c *Created) check() error {
 	}
 	if err := c.Spec.Validate(); err != nil {
 		return fmt.Errorf("job %s: %w", c.Job, err)
+	}
+	// The spec may come from a log that others can write.
+	if out := c.Spec.Output; out != "" && (!filepath.IsAbs(out) || !strings.EqualFold(filepath.Ext(out), OutputExtension)) {
+		return fmt.Errorf("job %s: output %q: want an absolute path that ends in %s", c.Job, out, OutputExtension)
 	}
 	if c.Spec.Kind == job.Infer && c.Model == nil {
 		return fmt.Errorf("job %s: inference without a model", c.Job)

@@ -19,6 +19,9 @@ const (
 	// Beyond so many steps and rounds more of them changed nothing that was
 	// measured.
 	plentySteps, plentyRounds = 1000, 50
+	// alike is by how much a plan may be easier than a measured setting and still
+	// count as that setting, as the logarithm to base 2 of a ratio.
+	alike = 0.5
 )
 
 // setting is a way to divide training whose accuracy was measured. rounds 1 is
@@ -55,7 +58,11 @@ var settings = []setting{
 	{2, 0.125, 800, 40, []measurement{{"digits", -5.2}, {"binary_alpha_digits", -9.0}}},
 	{4, 0.25, 400, 20, []measurement{{"digits", -3.3}, {"binary_alpha_digits", -6.6}}},
 	{4, 1, 100, 5, []measurement{{"digits", 0.4}, {"binary_alpha_digits", 6.9}}},
+	{2, 0.5, 200, 10, []measurement{{"digits", -2.2}, {"binary_alpha_digits", -4.2}}},
+	{2, 2, 52, 3, []measurement{{"digits", 5.7}, {"binary_alpha_digits", 13.7}}},
+	{4, 2, 52, 3, []measurement{{"digits", 8.1}, {"binary_alpha_digits", 14.0}}},
 	{4, 4, 27, 2, []measurement{{"digits", 22.1}, {"binary_alpha_digits", 27.6}}},
+	{8, 2, 52, 3, []measurement{{"digits", 14.0}, {"binary_alpha_digits", 21.5}}},
 	{8, 0.5, 200, 10, []measurement{{"digits", -1.3}, {"binary_alpha_digits", 2.4}}},
 	{16, 1, 100, 5, []measurement{{"digits", 3.0}, {"binary_alpha_digits", 21.9}}},
 	{32, 2, 52, 3, []measurement{{"digits", 26.1}, {"binary_alpha_digits", 41.5}}},
@@ -69,6 +76,10 @@ var settings = []setting{
 	{2, 0.125, 800, 1, []measurement{{"digits", -3.5}, {"binary_alpha_digits", 5.4}}},
 	{4, 0.25, 400, 1, []measurement{{"digits", -1.0}, {"binary_alpha_digits", 18.3}}},
 	{8, 0.5, 200, 1, []measurement{{"digits", 6.0}, {"binary_alpha_digits", 30.0}}},
+	{2, 2, 52, 1, []measurement{{"digits", 8.8}, {"binary_alpha_digits", 21.0}}},
+	{4, 1, 100, 1, []measurement{{"digits", 5.9}, {"binary_alpha_digits", 25.2}}},
+	{4, 4, 27, 1, []measurement{{"digits", 24.5}, {"binary_alpha_digits", 36.1}}},
+	{8, 8, 15, 1, []measurement{{"digits", 44.7}, {"binary_alpha_digits", 45.9}}},
 	{4, 4, 1000, 1, []measurement{{"mnist", 1.0}, {"fashion_mnist", 3.6}}},
 	{8, 8, 550, 1, []measurement{{"mnist", 2.2}}},
 }
@@ -82,52 +93,60 @@ func (s setting) mean() float64 {
 	return sum / float64(len(s.measured))
 }
 
-// far says how different two settings are: the sum of the logarithms of the
-// ratios of what matters.
-func (s setting) far(t setting) float64 {
-	ratio := func(a, b float64) float64 { return math.Abs(math.Log2(a / b)) }
+// easier says by how much s is easier on accuracy than t: the sum of the logarithms
+// to base 2 of the ratios by which s has fewer replicas, less spread, more steps and
+// more rounds. What s has harder takes nothing off. One
+// round is plain averaging, and harder than rounds with the outer optimizer.
+func (s setting) easier(t setting) float64 {
+	less := func(a, b float64) float64 { return max(0, math.Log2(b/a)) }
 	steps := func(n int) float64 { return float64(min(max(n, 1), plentySteps)) }
 	rounds := func(n int) float64 { return float64(min(max(n, 1), plentyRounds)) }
-	return ratio(float64(s.replicas), float64(t.replicas)) + ratio(s.spread, t.spread) +
-		ratio(steps(s.steps), steps(t.steps)) + ratio(rounds(s.rounds), rounds(t.rounds))
+	return less(float64(s.replicas), float64(t.replicas)) + less(s.spread, t.spread) +
+		less(steps(t.steps), steps(s.steps)) + less(rounds(t.rounds), rounds(s.rounds))
 }
 
-// nearest returns the setting of a numerics plan and the most similar measured
-// one, the first among equals.
-func nearest(n job.Numerics) (own, best setting) {
+// dearest returns the setting of a numerics plan and, of the measured ones that it
+// is no easier than, the one that cost most, the nearest among equals. A plan that is
+// harder in one respect only joins more of them, so that its cost cannot be less.
+// ok is false where all that was measured is harder.
+func dearest(n job.Numerics) (own, worst setting, ok bool) {
 	own = setting{
 		replicas: n.Replicas, spread: float64(n.Replicas*n.LocalBatch) / float64(max(n.Batch, 1)), steps: n.Steps, rounds: n.Rounds(),
 	}
-	least := math.Inf(1)
 	for _, s := range settings {
-		// With one average there is no outer optimizer: another method.
-		if (s.rounds == 1) == (own.rounds == 1) && own.far(s) < least {
-			best, least = s, own.far(s)
+		if own.easier(s) > alike {
+			continue
+		}
+		dearer := s.mean() > worst.mean() || s.mean() == worst.mean() && s.easier(own) < worst.easier(own)
+		if !ok || dearer {
+			worst, ok = s, true
 		}
 	}
-	return own, best
+	return own, worst, ok
 }
 
 // AccuracyCost is the accuracy that dividing the training among replicas is
 // expected to cost, as a fraction, and where that comes from: the mean over data
-// sets of what the most similar measured setting cost. It is 0 with no note for
-// one replica and where the measured difference was negligible or a gain.
+// sets of what the dearest measured setting cost that is not harder. It never falls
+// when replicas are added or steps taken away, all else equal. It is 0 with no note
+// for one replica, for gradients averaged at every step, which is sequential training,
+// and where the measured difference was negligible or a gain.
 func AccuracyCost(n job.Numerics) (fraction float64, note string) {
-	if n.Replicas <= 1 || n.Steps < 1 || n.RoundSteps < 1 {
+	if n.Replicas <= 1 || n.Steps < 1 || n.RoundSteps < 1 || n.Sync == job.SyncStep {
 		return 0, ""
 	}
-	own, s := nearest(n)
+	own, s, ok := dearest(n)
+	if !ok || s.mean()/100 < negligible {
+		return 0, ""
+	}
 	fraction = s.mean() / 100
-	if fraction < negligible {
-		return 0, ""
-	}
 	var each []string
 	for _, m := range s.measured {
 		each = append(each, fmt.Sprintf("%s %.1f", m.dataset, m.points))
 	}
 	about := "about"
-	if own.replicas > s.replicas {
-		about = "at least" // more than were ever measured like this
+	if s.easier(own) > alike {
+		about = "at least" // harder than what was measured
 	}
 	rounds := fmt.Sprintf("%d rounds", s.rounds)
 	if s.rounds == 1 {

@@ -164,14 +164,15 @@ func rounds(spec job.Spec, n job.Numerics) (steps int, outer job.Nesterov, err e
 		return 0, outer, fmt.Errorf("rounds %d: each replica takes only %d steps: %w", spec.Rounds, n.Steps, job.ErrSpec)
 	case spec.Rounds == 1, spec.Rounds == 0 && n.Replicas == 1:
 		// One average at the end is the thesis; one replica has nothing to
-		// average. Momentum needs rounds to act in.
+		// average.
 		return n.Steps, plain, nil
 	case spec.Rounds > 1:
 		steps = (n.Steps + spec.Rounds - 1) / spec.Rounds
 	default:
 		steps = min(roundSteps, n.Steps)
 	}
-	if n.Replicas == 1 {
+	if n.Replicas == 1 || steps >= n.Steps {
+		// Momentum needs rounds to act in.
 		return steps, plain, nil
 	}
 	return steps, job.Nesterov{LearningRate: outerRate, Momentum: outerMomentum}, nil

@@ -167,10 +167,10 @@ func (w *work) compile(c choice) (map[job.Role]job.Estimate, error) {
 func (w *work) predict(c candidate, limits job.Limits) candidate {
 	processors := max(limits.Processors, 1)
 	faster := speedup(c.threads, c.containers, limits)
-	var busy float64
+	var busy, rounds, trainCalls float64
 	if n := w.numerics; n != nil {
 		wall, all := spread(n.Replicas, c.containers, processors)
-		rounds := float64(n.Rounds())
+		rounds = float64(n.Rounds())
 		each, once := roundTraffic(*n, w.model.parameters, w.roundReads(c.parts, c.span), c.span)
 		c.pace = pace{step: w.step * pieceTime(c.micro, w.batch) / faster, waves: wall}
 		compute := float64(n.Steps) * c.step
@@ -194,6 +194,10 @@ func (w *work) predict(c candidate, limits job.Limits) candidate {
 			own += callSeconds
 			average += callSeconds
 		}
+		trainCalls = float64(n.Replicas) * (calls + handOvers)
+		if !c.span {
+			trainCalls += rounds
+		}
 		c.round = wall*own + average
 		c.seconds += c.pace.seconds(float64(n.Steps), rounds)
 		if busy = all * (compute + rounds*own); c.span {
@@ -208,8 +212,26 @@ func (w *work) predict(c candidate, limits job.Limits) candidate {
 	each := callSeconds + w.record*float64(w.data.Test)*share/faster + w.transfer(test)*share + w.transfer(valueBytes*job.Bytes(w.model.parameters))
 	c.seconds += wall*each + callSeconds
 	busy += all*each + callSeconds
+	c.calls = trainCalls + float64(w.pieces) + 1
+	if c.wait = callWait(c.calls, limits) - c.seconds; c.wait > 0 {
+		if c.seconds += c.wait; rounds > 0 {
+			c.round += c.wait * trainCalls / c.calls / rounds
+		}
+	} else {
+		c.wait = 0
+	}
 	c.gbSeconds = busy * float64(c.memory) / float64(job.GB)
 	return c
+}
+
+// callWait is the least time in which a platform takes so many calls: those of the
+// first minute at once, every further minute's when it has begun.
+func callWait(calls float64, limits job.Limits) float64 {
+	if limits.CallsPerMinute <= 0 {
+		return 0
+	}
+	limit := float64(limits.CallsPerMinute)
+	return max(0, calls-limit) / limit * 60
 }
 
 // roundReads is what a replica reads of its shards in one round. Between two

@@ -106,6 +106,8 @@ func (in *input) set(key, value string) error {
 		return size(&in.limits.PoolMemory)
 	case "concurrency":
 		return number(&in.limits.Concurrency)
+	case "calls":
+		return number(&in.limits.CallsPerMinute)
 	case "processors":
 		return number(&in.limits.Processors)
 	case "timeout_max":

@@ -25,6 +25,7 @@ type candidate struct {
 
 	pace
 	seconds, gbSeconds float64 // predicted
+	calls, wait        float64 // predicted too: how many, and seconds that they wait for the platform's limit a minute
 }
 
 // atOnce is the memory of all containers.
@@ -197,6 +198,9 @@ func (w *work) explainRest(best candidate, all []candidate, spec job.Spec, limit
 		default:
 			say("rounds: one an invocation, since training and averaging in one container take more memory.")
 		}
+	}
+	if best.wait > 0 {
+		say("calls: about %.0f, of which the platform takes %d a minute: %.0f s of waiting.", best.calls, limits.CallsPerMinute, best.wait)
 	}
 	share := threadsFor(job.Spec{}, limits, best.containers)
 	switch most := share[len(share)-1]; {

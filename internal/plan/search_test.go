@@ -5,6 +5,7 @@ package plan
 import (
 	"errors"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -271,5 +272,74 @@ func TestAccuracy_DefaultsCostLittle(t *testing.T) {
 	})
 	if told == 0 {
 		t.Error("nothing ever costs accuracy")
+	}
+}
+
+// TestAccuracy_HarderIsNeverCheaper: the expected cost never falls when replicas are
+// added, local batches grow, or steps or rounds are taken away, all else equal.
+func TestAccuracy_HarderIsNeverCheaper(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := job.Numerics{
+			Replicas: rapid.IntRange(2, 1024).Draw(t, "replicas"), Batch: rapid.IntRange(1, 500).Draw(t, "batch"),
+			LocalBatch: rapid.IntRange(1, 500).Draw(t, "localBatch"), Steps: rapid.IntRange(1, 5000).Draw(t, "steps"),
+		}
+		n.RoundSteps = rapid.IntRange(1, n.Steps).Draw(t, "roundSteps")
+		before, _ := AccuracyCost(n)
+		harder := n
+		switch rapid.IntRange(0, 3).Draw(t, "what") {
+		case 0:
+			harder.Replicas += rapid.IntRange(1, 1024).Draw(t, "more")
+		case 1:
+			harder.LocalBatch += rapid.IntRange(1, 500).Draw(t, "more")
+		case 2:
+			harder.Steps = rapid.IntRange(1, n.Steps).Draw(t, "fewer")
+			harder.RoundSteps = min(n.RoundSteps, harder.Steps)
+		case 3:
+			harder.RoundSteps = rapid.IntRange(n.RoundSteps, n.Steps).Draw(t, "longer")
+		}
+		if after, note := AccuracyCost(harder); after < before {
+			t.Fatalf("%+v costs %v, the harder %+v %v: %s", n, before, harder, after, note)
+		}
+	})
+}
+
+// TestAccuracy_Extremes: jobs so small that one round is left cost no less than the
+// measured ones with more steps, and average plainly.
+func TestAccuracy_Extremes(t *testing.T) {
+	digits := job.Dataset{Name: "digits", Height: 8, Width: 8, Channels: 1, Classes: 10, Train: 1437, Test: 360, ShardRecords: 1000}
+	for _, c := range []struct {
+		spec  job.Spec
+		least float64 // measured with disdel, in points
+	}{
+		{job.Spec{Replicas: 256}, 71.4},
+		{job.Spec{Replicas: 300}, 71.4},
+		{job.Spec{Replicas: 512}, 71.4},
+		{job.Spec{Replicas: 900}, 71.4},
+		{job.Spec{Replicas: 1024}, 71.4},
+		{job.Spec{Replicas: 4, LocalBatch: 64, Epochs: 1}, 22.1}, // with five epochs
+	} {
+		c.spec.Kind, c.spec.Dataset = job.Train, "digits"
+		n, err := Numerics(c.spec.WithDefaults(), digits, "k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cost, note := AccuracyCost(n); cost < c.least/100 || cost > 1 {
+			t.Errorf("%d replicas for %d steps: %v, %q; want %v points at least", n.Replicas, n.Steps, cost, note, c.least)
+		}
+		if n.Rounds() == 1 && n.Outer != (job.Nesterov{LearningRate: 1}) {
+			t.Errorf("%d replicas for %d steps: one round with %+v", n.Replicas, n.Steps, n.Outer)
+		}
+	}
+}
+
+// TestAccuracy_OwnRow: a plan with exactly what was measured is told about, unless a
+// setting that is no harder cost more.
+func TestAccuracy_OwnRow(t *testing.T) {
+	for _, s := range settings {
+		n := job.Numerics{Replicas: s.replicas, Batch: 64, LocalBatch: int(s.spread * 64 / float64(s.replicas)), Steps: s.steps}
+		n.RoundSteps = (s.steps + s.rounds - 1) / s.rounds
+		if cost, note := AccuracyCost(n); cost*100 < s.mean()-100*negligible || cost > 0 && strings.HasPrefix(note, "at least") && cost*100 <= s.mean() {
+			t.Errorf("%+v: costs %v, %q", s, cost, note)
+		}
 	}
 }

@@ -3,6 +3,8 @@
 package plan_test
 
 import (
+	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,11 @@ import (
 // planTime plans a job on mnist's sizes with a worker of given rates.
 func planTime(t *testing.T, spec job.Spec, probe job.Probe) (job.Numerics, job.Resources) {
 	t.Helper()
+	return planWithin(t, spec, probe, job.Limits{MemoryDefault: 256 * job.MB, TimeoutDefault: time.Minute, Processors: 2, PoolMemory: 2 * job.GB})
+}
+
+func planWithin(t *testing.T, spec job.Spec, probe job.Probe, limits job.Limits) (job.Numerics, job.Resources) {
+	t.Helper()
 	spec.Kind, spec.Dataset = job.Train, "x"
 	spec = spec.WithDefaults()
 	data := job.Dataset{Name: "x", Height: 28, Width: 28, Channels: 1, Classes: 10, Train: 60_000, Test: 10_000, ShardRecords: 1000}
@@ -20,7 +27,6 @@ func planTime(t *testing.T, spec job.Spec, probe job.Probe) (job.Numerics, job.R
 	if err != nil {
 		t.Fatal(err)
 	}
-	limits := job.Limits{MemoryDefault: 256 * job.MB, TimeoutDefault: time.Minute, Processors: 2, PoolMemory: 2 * job.GB}
 	r, err := plan.Train(spec, n, limits, probe)
 	if err != nil {
 		t.Fatal(err)
@@ -88,5 +94,35 @@ func TestTime_Corrected(t *testing.T) {
 		if slow < want || slow > want+100*r.RoundSeconds {
 			t.Errorf("%+v: 100 steps of a second take %v s", spec, slow)
 		}
+	}
+}
+
+// TestTime_CallsWait: a job of more calls than the platform takes in a minute lasts at
+// least until it has taken the last, and costs no more.
+func TestTime_CallsWait(t *testing.T) {
+	limits := job.Limits{MemoryDefault: 256 * job.MB, TimeoutDefault: time.Minute, Processors: 2, PoolMemory: 2 * job.GB}
+	within := func(perMinute int) (job.Numerics, job.Resources) {
+		l := limits
+		l.CallsPerMinute = perMinute
+		return planWithin(t, job.Spec{Replicas: 4, Rounds: 100, Containers: 1}, quick, l)
+	}
+	n, free := within(0)
+	// Four replicas and an average in each round, the pieces of the test part, their sum.
+	calls := float64(5*n.Rounds() + free.InferPieces + 1)
+	for _, perMinute := range []int{10, 60, 200} {
+		n, slow := within(perMinute)
+		want := max(free.Seconds, (calls-float64(perMinute))/float64(perMinute)*60)
+		if math.Abs(slow.Seconds-want) > 1e-6*want || slow.GBSeconds != free.GBSeconds {
+			t.Errorf("%d calls a minute: %v s, %v GB-seconds; want %v s, %v", perMinute, slow.Seconds, slow.GBSeconds, want, free.GBSeconds)
+		}
+		if said := strings.Contains(strings.Join(slow.Explanation, " "), "calls: about"); said != (want > free.Seconds) {
+			t.Errorf("%d calls a minute: explained by %q", perMinute, slow.Explanation)
+		}
+		if rest := plan.EvaluationTime(slow, n).Seconds(); rest > slow.Seconds/10 {
+			t.Errorf("%d calls a minute: %v of %v s are left after training", perMinute, rest, slow.Seconds)
+		}
+	}
+	if _, many := within(int(calls)); many.Seconds != free.Seconds {
+		t.Errorf("a limit of all calls: %v s, without one %v", many.Seconds, free.Seconds)
 	}
 }

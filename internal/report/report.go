@@ -149,8 +149,9 @@ func known(b job.Bytes) string {
 	return b.String()
 }
 
-// Plan writes a plan. Numerics is nil for inference.
-func Plan(w io.Writer, n *job.Numerics, r job.Resources) error {
+// Plan writes a plan. Numerics is nil for inference. The cost is what the job is
+// expected to cost in money, nil where that is not known.
+func Plan(w io.Writer, n *job.Numerics, r job.Resources, cost *float64) error {
 	t := newTable(w)
 	if n != nil {
 		t.row("data set", fmt.Sprintf("%s  %s training and %s test records of %dx%dx%d, %s",
@@ -185,7 +186,11 @@ func Plan(w io.Writer, n *job.Numerics, r job.Resources) error {
 	}
 	t.row("time", fmt.Sprintf("about %.1f s", r.Seconds))
 	if r.GBSeconds > 0 {
-		t.row("cost", fmt.Sprintf("about %.2f GB-seconds", r.GBSeconds))
+		text := fmt.Sprintf("about %.2f GB-seconds", r.GBSeconds)
+		if cost != nil {
+			text += fmt.Sprintf(", %.4g in money", *cost)
+		}
+		t.row("cost", text)
 	}
 	if r.AccuracyNote != "" {
 		t.row("accuracy", r.AccuracyNote)

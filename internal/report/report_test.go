@@ -94,14 +94,14 @@ func TestGolden(t *testing.T) {
 		"job-succeeded": func(w io.Writer) error { return Job(w, succeeded()) },
 		"job-failed":    func(w io.Writer) error { return Job(w, failed()) },
 		"job-brute":     func(w io.Writer) error { return Job(w, bruteForce()) },
-		"plan-single":   func(w io.Writer) error { return Plan(w, &thesis, single) },
+		"plan-single":   func(w io.Writer) error { return Plan(w, &thesis, single, nil) },
 		"job-long":      func(w io.Writer) error { return Job(w, longName()) },
 		"job-zero":      func(w io.Writer) error { return Job(w, job.Record{}) },
 		"job-json":      func(w io.Writer) error { return JSON(w, succeeded()) },
-		"plan-train":    func(w io.Writer) error { return Plan(w, &numerics, resources) },
-		"plan-thesis":   func(w io.Writer) error { return Plan(w, &thesis, resources) },
-		"plan-infer":    func(w io.Writer) error { return Plan(w, nil, resources) },
-		"plan-zero":     func(w io.Writer) error { return Plan(w, &job.Numerics{RoundSteps: 1}, job.Resources{}) },
+		"plan-train":    func(w io.Writer) error { return Plan(w, &numerics, resources, nil) },
+		"plan-thesis":   func(w io.Writer) error { return Plan(w, &thesis, resources, nil) },
+		"plan-infer":    func(w io.Writer) error { return Plan(w, nil, resources, nil) },
+		"plan-zero":     func(w io.Writer) error { return Plan(w, &job.Numerics{RoundSteps: 1}, job.Resources{}, nil) },
 		"models": func(w io.Writer) error {
 			return Models(w, []ModelRow{
 				{Digest: succeeded().Model.Digest, Name: "cnn", Dataset: "digits", Parameters: 19466, Accuracy: 0.97771, Epochs: 5, Replicas: 2, Job: "j", Created: created},
@@ -224,7 +224,7 @@ func TestSyncStep(t *testing.T) {
 		Local: job.Optimizer{Kind: "adam", LearningRate: 0.001},
 	}
 	var plan, record strings.Builder
-	if err := Plan(&plan, n, job.Resources{}); err != nil {
+	if err := Plan(&plan, n, job.Resources{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := Job(&record, job.Record{Sync: job.SyncStep, Epochs: 2, Replicas: 3, Batch: 64, Rounds: 10}); err != nil {

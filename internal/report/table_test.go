@@ -32,7 +32,7 @@ func narrowTables() map[string]func(w io.Writer) error {
 	return map[string]func(w io.Writer) error{
 		"narrow-job":  func(w io.Writer) error { return Job(w, priced) },
 		"narrow-long": func(w io.Writer) error { return Job(w, longName()) },
-		"narrow-plan": func(w io.Writer) error { return Plan(w, &numerics, resources) },
+		"narrow-plan": func(w io.Writer) error { return Plan(w, &numerics, resources, &cost) },
 		"narrow-jobs": func(w io.Writer) error { return Jobs(w, []job.Record{succeeded(), failed(), longName()}) },
 		"narrow-models": func(w io.Writer) error {
 			return Models(w, []ModelRow{{Digest: strings.Repeat("ab", 32), Name: "small-norm", Dataset: "binary_alpha_digits", Parameters: 1234567, Accuracy: 0.5, Epochs: 5, Replicas: 4}})
