@@ -23,7 +23,7 @@ const (
 	// been for its memory limit: then it counts as that.
 	maxSuspects = 2
 	// maxWaited is how often in a row a replica may do little but wait for the
-	// others before rounds are taken one by one.
+	// others before rounds are taken one by one, or a lost call is given up.
 	maxWaited = 2
 	// maxRevisions is how many resource plans a job may have, bruteRevisions how
 	// many with the strategy that takes a little more each time.
@@ -60,6 +60,8 @@ type (
 	publish struct{}
 	// export has the predictions written to the user's file.
 	export struct{}
+	// giveUp ends the waiting for an attempt, which then has failed.
+	giveUp struct{ attempt int }
 	// wait says when to decide again at the latest, if nothing happens before.
 	wait struct{ until time.Time }
 )
@@ -70,6 +72,7 @@ func (deploy) isAction()  {}
 func (invoke) isAction()  {}
 func (publish) isAction() {}
 func (export) isAction()  {}
+func (giveUp) isAction()  {}
 func (wait) isAction()    {}
 
 func fail(format string, args ...any) []action {
@@ -95,7 +98,7 @@ func decide(s State, now time.Time) []action {
 	if s.Created.PlanOnly {
 		return conclude(s)
 	}
-	if acts := replan(s); acts != nil {
+	if acts := replan(s, now); acts != nil {
 		return acts
 	}
 	r := *s.Resources
@@ -174,11 +177,13 @@ func decidePlan(s State) []action {
 
 // replan answers failures that another resource plan can mend. A failure under
 // an older plan has been answered already.
-func replan(s State) []action {
+func replan(s State, now time.Time) []action {
 	for _, t := range pending(s) {
 		p := s.progress(unitOf(t))
 		if t.Meet && p.waited >= maxWaited {
-			return []action{note{Event{Replanned: &Replanned{Resources: plan.AfterWaiting(*s.Resources)}}}}
+			if acts, ok := afterWaiting(s, p, now); ok {
+				return acts
+			}
 		}
 		if p.last == nil || p.last.Revision != s.Resources.Revision {
 			continue
@@ -208,6 +213,25 @@ func replan(s State) []action {
 		return []action{note{Event{Replanned: &Replanned{Resources: next}}}}
 	}
 	return nil
+}
+
+// afterWaiting answers a replica that did little but wait for the others. ok is
+// false if it may as well wait on: a call that was made before the wait has not
+// ended, so the call may be lost, and then it says nothing of what the platform
+// runs at once. Once it is older than any call that runs, it is given up, so that
+// its replica is invoked again: whatever it still does gives the same bytes. One
+// whose last call failed already is not given up again.
+func afterWaiting(s State, p progress, now time.Time) (acts []action, ok bool) {
+	for _, a := range s.Attempts[:p.waiter] {
+		if a.Ended != nil || a.Task.Role != job.RoleTrain || s.progress(unitOf(a.Task)).failures > 0 {
+			continue
+		}
+		if now.Sub(a.At) < s.Resources.Timeout {
+			return nil, false
+		}
+		return []action{giveUp{a.Attempt}}, true
+	}
+	return []action{note{Event{Replanned: &Replanned{Resources: plan.AfterWaiting(*s.Resources)}}}}, true
 }
 
 // pending lists the tasks that must succeed before the job can go on, the

@@ -108,10 +108,11 @@ type progress struct {
 	// the memory limit, under the same resource plan.
 	suspects int
 	outgrown job.Bytes // the largest limit that it ran out of
-	// waited is how often in a row it did little but wait for the others.
-	waited int
-	last   *Attempt // the last failure
-	lastAt time.Time
+	// waited is how often in a row it did little but wait for the others, waiter
+	// the last attempt that did.
+	waited, waiter int
+	last           *Attempt // the last failure
+	lastAt         time.Time
 }
 
 // fold applies one event. An event that cannot follow the ones before it is an
@@ -193,7 +194,7 @@ func fold(s State, e Event) (State, error) {
 		}
 		// However often controllers are replaced, the job goes on.
 		for _, p := range s.units {
-			p.failures, p.throttled, p.suspects = 0, 0, 0
+			p.failures, p.throttled, p.suspects, p.waited = 0, 0, 0, 0
 		}
 		s.Controllers++
 		s.paceAt = time.Time{}
@@ -231,6 +232,9 @@ func ended(s State, e Ended, at time.Time) State {
 	p := s.unit(unitOf(attempt.Task))
 	p.running = false
 	if e.Kind != platform.Success {
+		if p.last != nil && p.last.Task.From != attempt.Task.From {
+			p.failures, p.throttled = 0, 0 // others have taken the job past that work
+		}
 		switch e.Kind {
 		case platform.Throttled:
 			p.throttled++
@@ -250,12 +254,19 @@ func ended(s State, e Ended, at time.Time) State {
 			// Answered by another plan, like memory that was surely too little.
 			p.outgrown, p.failures = max(p.outgrown, attempt.Limit), 0
 		}
+		if attempt.Task.Role == job.RoleTrain && e.Kind != platform.Throttled {
+			// That is what the others have waited for.
+			for _, other := range s.units {
+				other.waited = 0
+			}
+		}
 		p.last, p.lastAt = &Attempt{Invoked: attempt.Invoked, Controller: attempt.Controller, At: attempt.At, Ended: &e}, at
 		return s
 	}
 	p.failures, p.throttled, p.suspects, p.last = 0, 0, 0, nil
 	if onlyWaited(s.Numerics, attempt.Task, *e.Result) {
 		p.waited++
+		p.waiter = e.Attempt
 	} else {
 		p.waited = 0
 	}

@@ -49,9 +49,15 @@ func (r *runner) start(ctx context.Context, i Invoked) error {
 	call := platform.Call{Package: r.pkg(r.state.Controllers), Action: i.Action, Params: params}
 	limit := awaitSlack + 2*r.timeout() // to start and to run
 	numerics := r.state.Numerics
+	own, end := context.WithCancel(ctx)
+	r.giveUps[i.Attempt] = end
 	go func() {
-		e := attempt(ctx, r.cfg.Platform, call, limit)
+		defer end()
+		e := attempt(own, r.cfg.Platform, call, limit)
 		e.Attempt = i.Attempt
+		if e.Kind == platform.Cancelled && own.Err() != nil && ctx.Err() == nil {
+			e.Message = "given up: it did not come while others waited for it"
+		}
 		if e.Kind == platform.Success {
 			if err := checkResult(numerics, i.Task, e.Result); err != nil {
 				e.Kind, e.Message = platform.Lost, err.Error()

@@ -156,7 +156,8 @@ type runner struct {
 	owner    bool // the log has an entry of this controller
 	ended    chan Ended
 
-	inFlight  int // goroutines that will send to ended
+	inFlight  int                        // goroutines that will send to ended
+	giveUps   map[int]context.CancelFunc // by attempt in flight
 	settled   bool
 	removeErr error
 	storePeak job.Bytes
@@ -165,7 +166,7 @@ type runner struct {
 }
 
 func newRunner(cfg Config, id job.ID) *runner {
-	return &runner{cfg: cfg, keys: job.Keys{Job: id}, ended: make(chan Ended)}
+	return &runner{cfg: cfg, keys: job.Keys{Job: id}, ended: make(chan Ended), giveUps: map[int]context.CancelFunc{}}
 }
 
 // pkg names the package of the job's controller-th controller. Each has its own,
@@ -247,6 +248,10 @@ func (r *runner) perform(ctx, attempts context.Context, acts []action) (again bo
 		case export:
 			err = r.export(ctx)
 			again = true
+		case giveUp:
+			if end := r.giveUps[a.attempt]; end != nil {
+				end()
+			}
 		case wait:
 			until = a.until
 		default:
@@ -292,6 +297,7 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 	var events []Event
 	take := func(e Ended) {
 		r.inFlight--
+		delete(r.giveUps, e.Attempt)
 		events = append(events, Event{Ended: &e})
 	}
 	select {

@@ -191,6 +191,8 @@ func (s *script) apply(a action) {
 		s.fold(Event{Exported: &Exported{}})
 	case publish:
 		s.fold(Event{Published: &Published{Digest: s.state.Digest}})
+	case giveUp:
+		s.fold(Event{Ended: &Ended{Attempt: a.attempt, Kind: platform.Cancelled, Message: "given up"}})
 	case wait:
 		s.now = a.until
 	}
@@ -245,6 +247,8 @@ func describe(a action) string {
 		return "export"
 	case publish:
 		return "publish"
+	case giveUp:
+		return fmt.Sprintf("give up %d", a.attempt)
 	case wait:
 		return "wait until " + a.until.Format("15:04:05.000")
 	}

@@ -114,6 +114,35 @@ func TestMeet_NotNeededAnyMore(t *testing.T) {
 	})
 }
 
+// TestMeet_LostCalls: calls that are taken and never run are given up, and the
+// rounds stay together; a replica that loses two in a row has rounds taken one by
+// one.
+func TestMeet_LostCalls(t *testing.T) {
+	r := recipe{replicas: 3, rounds: 4, epochs: 2}
+	digest := golden(t, r)
+	for lost, averaged := range []bool{false, false, true} {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, func(t job.Task, nth int, _ job.Bytes) fault {
+				if t.Role == job.RoleTrain && t.Replica == 1 && nth < lost {
+					return unstarted
+				}
+				return none
+			})
+			record, err := control.Run(t.Context(), w.config(), r.created())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.checkEnded(record, job.Succeeded, digest)
+			if n := calls(record, job.RoleAverage); (n > 0) != averaged {
+				t.Errorf("%d lost calls: %d calls to average", lost, n)
+			}
+			if n := outcomes(record, string(platform.Cancelled)); lost == 1 && n != 1 {
+				t.Errorf("%d lost calls: %d given up", lost, n)
+			}
+		})
+	}
+}
+
 // TestMeet_HandOvers: slices that end after a second, in the middle of rounds and
 // at their ends, change nothing.
 func TestMeet_HandOvers(t *testing.T) {

@@ -222,6 +222,38 @@ func TestJob_SameModelThroughFaults(t *testing.T) {
 	}
 }
 
+// TestJob_CallNeverStarted: a call is accepted and neither started nor recorded.
+// The other replica waits for it; once it is older than its time limit another is
+// made in its place, and all rounds stay in one invocation.
+func TestJob_CallNeverStarted(t *testing.T) {
+	as := func(_ int, s script) script { return s }
+	want, _ := train(t, func(*whisk, int) reply { return nil }, as)
+	for lost := 1; lost <= 2; lost++ { // 0 is the probe
+		got, _ := train(t, func(_ *whisk, n int) reply {
+			if n != lost {
+				return nil
+			}
+			return plain(202, "application/json", `{"activationId":"00000000000000000000000000000bad"}`)
+		}, as)
+		if got.Status != job.Succeeded || got.Model.Digest != want.Model.Digest {
+			t.Fatalf("%s %s, model %s; want %s", got.Status, got.Error, got.Model.Digest, want.Model.Digest)
+		}
+		count := map[string]int{}
+		for _, a := range got.Actions {
+			count[string(a.Role)]++
+			count[a.Outcome]++
+		}
+		// The lost call and the one in its place; of the other replica one that goes
+		// on, and those that waited for a time limit of 60 s in halves.
+		if count["average"] != 0 || count["train"] != 5 || count["cancelled"] != 1 {
+			t.Errorf("call %d lost: %v", lost, count)
+		}
+		if limit := 100.0; got.Metrics.DurationSeconds > limit {
+			t.Errorf("call %d lost: it took %.0f s, want at most %.0f", lost, got.Metrics.DurationSeconds, limit)
+		}
+	}
+}
+
 // TestJob_DoubtfulDeathsGrow: a worker that dies again and again in a way that
 // may be for its memory gets more of it.
 func TestJob_DoubtfulDeathsGrow(t *testing.T) {
