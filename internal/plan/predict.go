@@ -120,7 +120,11 @@ func (w *work) roles(s shape) (map[job.Role]job.Estimate, error) {
 			// It averages in the memory where it trains.
 			train.Fit = max(train.Fit, all[job.RoleAverage].Model)
 		}
-		all[job.RoleTrain] = withSafety(train)
+		train = withSafety(train)
+		if s.span {
+			train.Safety += job.Bytes(min(w.numerics.Rounds(), meetRounds)) * meetBytes
+		}
+		all[job.RoleTrain] = train
 	}
 	infer := all[job.RoleInfer]
 	infer.Data = recordWindow(w.data, w.data.Test, w.inferBatch, s.window) + job.Bytes(w.predictions)*job.PredictionBytes
