@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -124,6 +125,7 @@ func allJobs(ctx context.Context, s store.Store) (rows []job.Record, broken int,
 	}
 	slices.Reverse(logs)
 	rows = make([]job.Record, len(logs))
+	started := map[job.ID]time.Time{}
 	for i, name := range logs {
 		id := job.ID(strings.TrimPrefix(name, job.LogPrefix))
 		state, err := control.Load(ctx, s, id)
@@ -134,9 +136,17 @@ func allJobs(ctx context.Context, s store.Store) (rows []job.Record, broken int,
 			rows[i] = job.Record{Job: id, Status: unreadable, Error: err.Error(), Actions: []job.RecordAction{}}
 			broken++
 		default:
-			rows[i] = state.Record()
+			rows[i], started[id] = state.Record(), state.StartedAt
 		}
 	}
+	// An id tells the second.
+	slices.SortStableFunc(rows, func(x, y job.Record) int {
+		a, b := started[x.Job], started[y.Job]
+		if a.IsZero() || b.IsZero() || a.Truncate(time.Second) != b.Truncate(time.Second) {
+			return strings.Compare(string(y.Job), string(x.Job))
+		}
+		return b.Compare(a)
+	})
 	return rows, broken, nil
 }
 
