@@ -35,7 +35,7 @@ func TestCrashPoints(t *testing.T) {
 		digest := golden(t, r)
 		for _, where := range []string{"append", "platform"} {
 			for _, lose := range []bool{true, false} {
-				for at, more := 1, true; more; at++ {
+				for at, more := 1, true; more; at += stride {
 					bubble(t, func(t *testing.T) { more = crash(t, r, where, lose, at, digest) })
 					if !more && at < 12 {
 						t.Errorf("only %d points of %s to die at", at-1, where)
@@ -110,7 +110,7 @@ func faultSweep(t *testing.T, r recipe, digest string) {
 		{store.ErrCorrupt, true},
 	} {
 		failed, survived := 0, 0
-		for at, more := 1, true; more; at++ {
+		for at, more := 1, true; more; at += stride {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t, handOvers)
 				cfg := w.config()
