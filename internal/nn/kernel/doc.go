@@ -29,19 +29,21 @@
 //  4. Square roots and divisions are the correctly rounded ones of IEEE 754.
 //     exp and log are written here, because those of package math differ
 //     between architectures.
-//  5. A set is these and no more: the loss, pooling, batch normalisation,
+//  5. A set is these and no more: the loss, pooling, additions, batch normalisation,
 //     stochastic gradient descent, weight decay and moving averages are single
 //     functions, so their bits are the same for all sets.
 //  6. NaN passes through ReLU and max-pool, so that it reaches the loss.
 //
 // Loops run over outputs, so that a vectorised set may keep one chain per lane
-// and the same order.
+// and the same order. So does the NEON assembly of this set for arm64, which does
+// products of matrices: multiplications and additions, with denormal numbers, as
+// rules 1 and 3 want.
 //
 // # Arithmetic of fma-1
 //
 // fma-1 is the set of processors with fused multiply-add. It is an order of sums
 // and a rounding rule, not a width of vectors: lanes lie over outputs, so AVX2
-// assembly, whatever comes after it, and plain Go (FMAReference) give the same
+// and AVX-512 assembly and plain Go (FMAReference) give the same
 // bits, on any number of threads, which share out nothing but outputs and the
 // segments below.
 //

@@ -6,11 +6,29 @@ import "sync/atomic"
 
 // FMA returns the set "fma-1", whose arithmetic is stated in the package's
 // documentation: by assembly if this processor can run it, else as FMAReference.
-func FMA() Set { return fmaSet(vector(assembled()), nil) }
+func FMA() Set { return fmaSet(fastest(), nil) }
+
+// fma512 returns the set "fma-1" by assembly with vectors of sixteen: the same bits. It
+// is for who asks for it: FMA does not choose it. ok says whether this processor can
+// run it.
+func fma512() (s Set, ok bool) {
+	if !assembled512() {
+		return Set{}, false
+	}
+	return fmaSet(avx512, nil), true
+}
+
+// fastest returns how fma-1 runs here.
+func fastest() vector {
+	if assembled() {
+		return avx2
+	}
+	return plainGo
+}
 
 // FMAReference returns the set "fma-1" in plain Go: the same bits on any
 // processor, some hundred times slower.
-func FMAReference() Set { return fmaSet(false, nil) }
+func FMAReference() Set { return fmaSet(plainGo, nil) }
 
 // fma is the set on a team. It remembers the work under way, for the team's
 // members; without a team it remembers nothing, and may be used by any number of
@@ -21,14 +39,20 @@ type fma struct {
 
 	dense    denseWork
 	conv     convWork
+	joint    jointWork
 	norm     normWork
+	residual residualWork
 	elements elementWork
 	// The methods that members run, bound once: to bind one allocates.
 	denseForward, denseBackward   func(part, parts int)
 	convForward, weightGradients  func(part, parts int)
 	inputGradients                func(part, parts int)
+	jointForward, jointFinish     func(part, parts int)
+	jointBackward                 func(part, parts int)
 	normStatistics, normForward   func(part, parts int)
 	normGradients, normInputs     func(part, parts int)
+	addResidual, maskResidual     func(part, parts int)
+	addResidualGradient           func(part, parts int)
 	runConvert, runAdam, runCheck func(part, parts int)
 }
 
@@ -38,8 +62,10 @@ func fmaSet(v vector, t *Team) Set {
 		k.denseForward, k.denseBackward = k.dense.forward, k.dense.backward
 		k.convForward, k.weightGradients = k.conv.forward, k.conv.weightGradients
 		k.inputGradients = k.conv.inputGradients
+		k.jointForward, k.jointFinish, k.jointBackward = k.joint.forward, k.joint.finish, k.joint.backward
 		k.normStatistics, k.normForward = k.norm.statistics, k.norm.forward
 		k.normGradients, k.normInputs = k.norm.gradients, k.norm.inputGradients
+		k.addResidual, k.maskResidual, k.addResidualGradient = k.residual.add, k.residual.mask, k.residual.addGradient
 		k.runConvert, k.runAdam, k.runCheck = k.elements.convert, k.elements.adam, k.elements.check
 	}
 	return Set{
@@ -49,10 +75,16 @@ func fmaSet(v vector, t *Team) Set {
 		ConvBackward:  k.ConvBackward,
 		DenseForward:  k.DenseForward,
 		DenseBackward: k.DenseBackward,
+		JointForward:  k.JointForward,
+		JointBackward: k.JointBackward,
 
 		NormStatistics: k.NormStatistics,
 		NormForward:    k.NormForward,
 		NormBackward:   k.NormBackward,
+
+		AddResidual:         k.AddResidual,
+		MaskResidual:        k.MaskResidual,
+		AddResidualGradient: k.AddResidualGradient,
 
 		Adam:   k.Adam,
 		Finite: k.Finite,
@@ -73,7 +105,9 @@ func (k *fma) DenseForward(g Dense, n int, x, w, bias, y, scratch []float32) {
 
 func (k *fma) DenseBackward(g Dense, n int, x, w, dy []float32, grad Gradient, dx, scratch []float32) {
 	d := denseWork{v: k.v, g: g, n: n, x: x[:n*g.In], w: w[:g.In*g.Out], dy: dy[:n*g.Out], grad: grad, scratch: scratch}
-	d.grad.W, d.grad.Bias = grad.W[:g.In*g.Out], grad.Bias[:g.Out]
+	if d.grad.Bias = grad.Bias[:g.Out]; grad.Consumer == nil {
+		d.grad.W = grad.W[:g.In*g.Out]
+	}
 	if dx != nil {
 		d.dx = dx[:n*g.In]
 	}
@@ -134,6 +168,40 @@ func (k *fma) ConvBackward(g Conv, n int, x, w []float32, arg []uint8, dy []floa
 	}
 }
 
+func (k *fma) JointForward(j Joint, n int, d *JointData) {
+	w := newJoint(k.v, j, n, d)
+	sums := (groups - 1) * n * j.Dense.Out
+	w.sums, w.own, w.each = d.Scratch[:sums], d.Scratch[sums:], j.forwardScratch(n, w.ranged)
+	if k.team == nil || w.dense.small() {
+		w.forward(0, 1)
+		w.finish(0, 1)
+		return
+	}
+	k.joint = w
+	k.team.run(k.jointForward)
+	if n*j.Dense.Out < few {
+		w.finish(0, 1)
+	} else {
+		k.team.run(k.jointFinish)
+	}
+	k.joint = jointWork{}
+}
+
+func (k *fma) JointBackward(j Joint, n int, d *JointData) {
+	w := newJoint(k.v, j, n, d)
+	w.own, w.each = d.Scratch, j.backwardScratch(d.DenseGrad.Consumer != nil)
+	if k.team == nil || w.dense.small() {
+		w.backward(0, 1)
+	} else {
+		k.joint = w
+		k.team.run(k.jointBackward)
+		k.joint = jointWork{}
+	}
+	if d.ConvGrad.Last {
+		w.conv.gather()
+	}
+}
+
 func (k *fma) NormStatistics(g Norm, n int, x, mean, variance []float32) {
 	w := normWork{v: k.v, g: g, n: n, x: x[:n*g.H*g.W*g.C], mean: mean[:g.C], variance: variance[:g.C]}
 	if k.team == nil || w.small() {
@@ -171,6 +239,71 @@ func (k *fma) NormBackward(g Norm, n int, x, mean, variance, gamma []float32, ar
 		k.team.run(k.normInputs)
 	}
 	k.norm = normWork{}
+}
+
+// residualWork is a pass of an addition, whose records are shared out.
+type residualWork struct {
+	g          Residual
+	n          int
+	earlier, y []float32 // what is added and what is added to, or their gradients
+}
+
+// part returns the work on some of the records.
+func (w *residualWork) part(i, parts int) residualWork {
+	from, to := share(w.n, i, parts)
+	g := w.g
+	return residualWork{g, to - from, w.earlier[from*g.FromH*g.FromW*g.FromC:], w.y[from*g.H*g.W*g.C:]}
+}
+
+func (w *residualWork) add(i, parts int) {
+	p := w.part(i, parts)
+	AddResidual(p.g, p.n, p.earlier, p.y)
+}
+
+func (w *residualWork) mask(i, parts int) {
+	p := w.part(i, parts)
+	MaskResidual(p.g, p.n, p.earlier, p.y)
+}
+
+func (w *residualWork) addGradient(i, parts int) {
+	p := w.part(i, parts)
+	AddResidualGradient(p.g, p.n, p.y, p.earlier)
+}
+
+// small says that a pass is not worth more than one thread.
+func (w *residualWork) small() bool { return w.n*w.g.H*w.g.W*w.g.C < few }
+
+func (k *fma) AddResidual(g Residual, n int, earlier, y []float32) {
+	w := residualWork{g, n, earlier, y}
+	if k.team == nil || w.small() {
+		w.add(0, 1)
+		return
+	}
+	k.residual = w
+	k.team.run(k.addResidual)
+	k.residual = residualWork{}
+}
+
+func (k *fma) MaskResidual(g Residual, n int, earlier, dy []float32) {
+	w := residualWork{g, n, earlier, dy}
+	if k.team == nil || w.small() || !g.Rectified {
+		w.mask(0, 1)
+		return
+	}
+	k.residual = w
+	k.team.run(k.maskResidual)
+	k.residual = residualWork{}
+}
+
+func (k *fma) AddResidualGradient(g Residual, n int, dy, dx []float32) {
+	w := residualWork{g, n, dx, dy}
+	if k.team == nil || w.small() {
+		w.addGradient(0, 1)
+		return
+	}
+	k.residual = w
+	k.team.run(k.addResidualGradient)
+	k.residual = residualWork{}
 }
 
 // elementWork is a loop over elements.

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-//go:generate go run ./_gen -out fma_amd64.s
+//go:generate go run ./_gen -form avx2 -out fma_amd64.s
 
 // assembled says whether this processor can run the assembly.
 func assembled() bool { return cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasOSXSAVE }
@@ -25,7 +25,7 @@ const flushing = 1<<15 | 1<<6
 // get a fresh MXCSR, and new threads come from another one. To block or yield in
 // between would be slow.
 func (v vector) enter() (before uint32) {
-	if v {
+	if v != plainGo {
 		runtime.LockOSThread()
 		before = control()
 		setControl(before | flushing)
@@ -35,9 +35,22 @@ func (v vector) enter() (before uint32) {
 
 // leave undoes enter.
 func (v vector) leave(before uint32) {
-	if v {
+	if v != plainGo {
 		setControl(before)
 		runtime.UnlockOSThread()
+	}
+}
+
+// pause makes the rounding rule Go's until resume.
+func (v vector) pause() {
+	if v != plainGo {
+		setControl(control() &^ flushing)
+	}
+}
+
+func (v vector) resume() {
+	if v != plainGo {
+		setControl(control() | flushing)
 	}
 }
 
@@ -93,19 +106,94 @@ func convPool1x8(p *pooling)
 func convGradient3x3(p *tap)
 
 //go:noescape
-func transpose8x8(dst *float32, rowDst int, src *float32, rowSrc int)
+func transpose8(dst *float32, rowDst int, src *float32, rowSrc, n int)
 
 //go:noescape
-func neighbours(dst, src *float32, step, row, n int)
+func neighbours(p *tables)
 
 //go:noescape
 func addScaledFMA(dst *float32, rowDst int, src *float32, rowSrc, rows, cols int, v float32, mask *int32)
+
+// windowFMA does some rows, whose columns fill some vectors.
+func windowFMA(p *window, rows, vectors int) {
+	switch (windowSize{rows, vectors}) {
+	case windowSize{1, 1}:
+		window1x1(p)
+	case windowSize{2, 1}:
+		window2x1(p)
+	case windowSize{3, 1}:
+		window3x1(p)
+	case windowSize{4, 1}:
+		window4x1(p)
+	case windowSize{5, 1}:
+		window5x1(p)
+	case windowSize{1, 2}:
+		window1x2(p)
+	case windowSize{2, 2}:
+		window2x2(p)
+	case windowSize{3, 2}:
+		window3x2(p)
+	case windowSize{4, 2}:
+		window4x2(p)
+	case windowSize{1, 3}:
+		window1x3(p)
+	case windowSize{2, 3}:
+		window2x3(p)
+	case windowSize{1, 4}:
+		window1x4(p)
+	case windowSize{2, 4}:
+		window2x4(p)
+	default:
+		panic("BUG: no assembly for so many rows and vectors of a window")
+	}
+}
+
+type windowSize struct{ rows, vectors int }
+
+//go:noescape
+func window1x1(p *window)
+
+//go:noescape
+func window2x1(p *window)
+
+//go:noescape
+func window3x1(p *window)
+
+//go:noescape
+func window4x1(p *window)
+
+//go:noescape
+func window5x1(p *window)
+
+//go:noescape
+func window1x2(p *window)
+
+//go:noescape
+func window2x2(p *window)
+
+//go:noescape
+func window3x2(p *window)
+
+//go:noescape
+func window4x2(p *window)
+
+//go:noescape
+func window1x3(p *window)
+
+//go:noescape
+func window2x3(p *window)
+
+//go:noescape
+func window1x4(p *window)
+
+//go:noescape
+func window2x4(p *window)
 
 //go:noescape
 func adamFMA(w, d, m, v *float32, n int, k *[4]float32)
 
 //go:noescape
-func convertFMA(dst *float32, src *byte, n int, scale float32)
+func convertFMA(p *box)
 
 //go:noescape
 func addFMA(dst, src *float32, n int)
@@ -146,3 +234,18 @@ func pickRow2(dst *float32, x *float32, row int, arg *uint8, channels, pixels in
 func setControl(v uint32)
 
 func control() (v uint32)
+
+func peak8(rounds int)
+
+func peak16(rounds int)
+
+// peakLanes is how many lanes the widest vectors of this processor have.
+func peakLanes() int {
+	switch {
+	case cpu.X86.HasAVX512F:
+		return 16
+	case assembled():
+		return 8
+	}
+	return 0
+}

@@ -16,10 +16,15 @@ type pooling struct {
 	arg         []uint8
 	filters     int // from one pixel of y and arg to the next
 	pixels      int // in rounds of the assembly's loop
-	open        int32
+	// records, and how far apart they lie in x, and in y and arg.
+	records, recordX, recordY int
+	open                      int32
+	// With vectors of sixteen: pixels of a round, and vectors of filters.
+	each, vectors int
 }
 
-// row makes the given pixels for a number of filters that is a multiple of 8.
+// row makes the given pixels of all records, for a number of filters that is a
+// multiple of 8 if it is done by assembly.
 // Chains start from the bias; see ConvForward for the rest.
 func (v vector) row(p pooling, pixels, filters int) {
 	all := p
@@ -28,9 +33,11 @@ func (v vector) row(p pooling, pixels, filters int) {
 		p.x, p.y, p.arg = all.x, all.y[f:], all.arg[f:]
 		p.pixels = pixels
 		switch {
-		case !bool(v):
-			p.plain(lanes)
+		case v == plainGo:
+			p.plain(min(lanes, filters-f))
 			f += lanes
+		case v == avx512 && filters-f >= lanes512:
+			f += p.wide(pixels, filters-f)
 		case filters-f >= panel:
 			convPool1x16(&p)
 			f += panel
@@ -50,12 +57,14 @@ func (v vector) row(p pooling, pixels, filters int) {
 
 // plain is row for a number of filters in plain Go.
 func (p *pooling) plain(filters int) {
-	for i := range p.pixels {
+	for i := range p.records * p.pixels {
+		record, pixel := i/p.pixels, i%p.pixels
 		for f := range filters {
+			to := record*p.recordY + pixel*p.filters + f
 			var best float32
 			for place := range 4 {
 				s, w := p.bias[f], f
-				at := place/2*p.rowX + (2*i+place%2)*p.step
+				at := record*p.recordX + place/2*p.rowX + (2*pixel+place%2)*p.step
 				for range p.rows {
 					for k := range p.steps {
 						s = fma32(p.x[at+k], p.w[w], s)
@@ -65,13 +74,13 @@ func (p *pooling) plain(filters int) {
 				}
 				if place == 0 || s > best || s != s {
 					best = s
-					p.arg[i*p.filters+f] = uint8(place)
+					p.arg[to] = uint8(place)
 				}
 			}
 			if p.open == 0 && best < minNormal {
 				best = 0
 			}
-			p.y[i*p.filters+f] = best
+			p.y[to] = best
 		}
 	}
 }
@@ -117,17 +126,54 @@ func (g Conv) frameScratch() int {
 	return h * w * g.C
 }
 
-// pairs says that convolution and pooling are done in registers.
-func (g Conv) pairs() bool { return g.Pool == 2 && g.F%lanes == 0 }
-
-// rowScratch returns the values of the rows that one pooled row is made from, if
-// they do not stay in registers.
+// rowScratch returns the values that a thread needs for a row of pooled pixels.
 func (g Conv) rowScratch() int {
-	if g.Pool == 1 || g.pairs() {
-		return 0
-	}
 	_, w := g.Out()
-	return g.Pool * g.Pool * w * g.F
+	return g.runScratch(w)
+}
+
+// runScratch returns the values that a thread needs for a number of pooled pixels:
+// what they are made from, if that does not stay in registers, or the padding.
+func (g Conv) runScratch(pixels int) int {
+	switch {
+	case g.Pool == 1 || g.Pool == 2 && g.F%lanes == 0:
+		return 0
+	case g.Pool == 2:
+		return (g.weights()+1)*lanes + pixels*(lanes+lanes/4)
+	}
+	return g.Pool * g.Pool * pixels * g.F
+}
+
+// pad prepares a thread's scratch for runs of pixels. The assembly makes 8 filters at
+// a time, so the last, if they are fewer, are padded with zeros.
+func (c *convWork) pad(scratch []float32) {
+	g := c.g
+	if g.Pool != 2 || g.F%lanes == 0 || c.v == plainGo {
+		return
+	}
+	taps, from := g.weights(), g.F&^(lanes-1)
+	clear(scratch[:(taps+1)*lanes])
+	for k := range taps {
+		copy(scratch[k*lanes:][:lanes], c.w[k*g.F:][from:g.F])
+	}
+	copy(scratch[taps*lanes:][:lanes], c.bias[from:])
+}
+
+// padded makes the last filters of a run of pixels from their padding.
+func (c *convWork) padded(p pooling, pixels int, scratch []float32) {
+	taps, from := c.g.weights(), p.filters&^(lanes-1)
+	y, arg := scratch[(taps+1)*lanes:][:pixels*lanes], bytesOf(scratch[(taps+1)*lanes+pixels*lanes:][:pixels*lanes/4])
+	all := p
+	p.w, p.rowW, p.bias, p.y, p.arg, p.filters, p.records = scratch, lanes, scratch[taps*lanes:], y, arg, lanes, 1
+	for r := range all.records {
+		p.x = all.x[r*all.recordX:]
+		c.v.row(p, pixels, lanes)
+		for i := range pixels {
+			at := r*all.recordY + i*all.filters
+			copy(all.y[at+from:at+all.filters], y[i*lanes:])
+			copy(all.arg[at+from:at+all.filters], arg[i*lanes:])
+		}
+	}
 }
 
 // small says that a pass is not worth more than one thread.
@@ -139,6 +185,7 @@ func (c *convWork) forward(part, parts int) {
 	defer c.v.leave(c.v.enter())
 	g := c.g
 	scratch := c.scratch[part*(g.frameScratch()+g.rowScratch()):]
+	c.pad(scratch[g.frameScratch():])
 	i, last := share(c.n*c.outH, part, parts)
 	for i < last {
 		r, row := i/c.outH, i%c.outH
@@ -184,38 +231,54 @@ func surround(dst, src []float32, rows, cols, wide, top, left, from, to int) {
 // row makes one row of the output of record r, which is x with its padding; rows is
 // scratch.
 func (c *convWork) row(x []float32, r, row int, rows []float32) {
+	g := c.g
+	at := (r*c.outH + row) * c.outW * g.F
+	from := view{data: x[row*g.Pool*g.stride()*c.wide:], row: c.wide}
+	c.run(from, 1, c.outW, c.y[at:], c.places(at), rows)
+}
+
+// run makes neighbouring pixels of the output of some records. y and arg start with
+// the first; records follow each other there. rows is scratch.
+func (c *convWork) run(x view, records, pixels int, y []float32, arg []uint8, rows []float32) {
 	g, s := c.g, c.g.stride()
-	x = x[row*g.Pool*s*c.wide:]
-	at, size := (r*c.outH+row)*c.outW*g.F, c.outW*g.F
-	y := c.y[at:][:size]
-	if g.pairs() {
+	size := pixels * g.F
+	if g.Pool == 2 {
 		p := pooling{
-			x: x, rowX: s * c.wide, skipX: c.wide - g.K*g.C, step: s * g.C, rows: g.K, steps: g.K * g.C,
-			w: c.w, rowW: g.F, bias: c.bias, y: y, arg: c.arg[at:][:size], filters: g.F,
+			x: x.data, rowX: s * x.row, skipX: x.row - g.K*g.C, step: s * g.C, rows: g.K, steps: g.K * g.C,
+			w: c.w, rowW: g.F, bias: c.bias, y: y[:records*size], arg: arg[:records*size], filters: g.F,
+			records: records, recordX: x.record, recordY: size,
 		}
 		if !g.ReLU {
 			p.open = -1
 		}
-		c.v.row(p, c.outW, g.F)
+		if whole := c.v.whole(g.F); c.v != plainGo && whole < g.F {
+			c.v.row(p, pixels, whole)
+			c.padded(p, pixels, rows)
+		} else {
+			c.v.row(p, pixels, g.F)
+		}
 		return
 	}
 	p := product{
-		rowA: s * g.C, stepA: 1, segA: c.wide, segments: g.K, steps: g.K * g.C,
+		rowA: s * g.C, stepA: 1, segA: x.row, segments: g.K, steps: g.K * g.C,
 		b: c.w, stepB: g.F, from: c.bias, rowC: g.F,
 	}
-	if g.Pool == 1 {
-		p.a, p.c = x, y
-		c.v.compute(p, c.outW, g.F)
-	} else {
-		width := c.outW * g.Pool // columns of the convolution that pooling uses
-		rows = rows[:g.rowScratch()]
-		for i := range g.Pool {
-			p.a, p.c = x[i*s*c.wide:], rows[i*width*g.F:]
-			c.v.compute(p, width, g.F)
+	for r := range records {
+		x, y := x.data[r*x.record:], y[r*size:][:size]
+		if g.Pool == 1 {
+			p.a, p.c = x, y
+			c.v.compute(p, pixels, g.F)
+		} else {
+			width := pixels * g.Pool // columns of the convolution that pooling uses
+			rows = rows[:g.Pool*width*g.F]
+			for i := range g.Pool {
+				p.a, p.c = x[i*s*p.segA:], rows[i*width*g.F:]
+				c.v.compute(p, width, g.F)
+			}
+			poolRow(Pool{g.Pool, width, g.F, g.Pool}, rows, y, arg[r*size:][:size])
 		}
-		poolRow(Pool{g.Pool, width, g.F, g.Pool}, rows, y, c.arg[at:][:size])
-	}
-	if g.ReLU {
-		c.v.rectify(y)
+		if g.ReLU {
+			c.v.rectify(y)
+		}
 	}
 }

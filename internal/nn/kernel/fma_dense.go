@@ -24,9 +24,18 @@ type denseWork struct {
 	scratch []float32
 }
 
-// scratch returns the float32 values of scratch that both passes need.
-func (g Dense) fmaScratch(n, threads int) int64 {
-	return int64(max(n*g.Out, threads*g.Out*panel))
+// fmaScratch returns the float32 values of scratch that both passes need.
+func (g Dense) fmaScratch(n, threads int, consumed bool) int64 {
+	return int64(max(n*g.Out, threads*g.stripScratch(consumed)))
+}
+
+// stripScratch returns the values that a thread needs backward: a panel of weights,
+// transposed, and the gradient of a strip's weights if it is kept nowhere else.
+func (g Dense) stripScratch(consumed bool) int {
+	if consumed {
+		return g.Out * (panel + strip)
+	}
+	return g.Out * panel
 }
 
 // small says that a pass is not worth more than one thread.
@@ -79,56 +88,92 @@ func (d *denseWork) forward(part, parts int) {
 	}
 }
 
+// conclude makes outputs of whole records of what was summed.
+func (d *denseWork) conclude(y []float32) {
+	for r := 0; r < len(y); r += d.g.Out {
+		d.v.add(y[r:][:d.g.Out], d.bias)
+	}
+	if d.g.ReLU {
+		d.v.rectify(y)
+	}
+}
+
 func (d *denseWork) backward(part, parts int) {
 	defer d.v.leave(d.v.enter())
 	g := d.g
 	if part == 0 {
-		db := d.grad.Bias[:g.Out]
-		if d.grad.First {
-			clear(db)
-		}
-		for r := range d.n {
-			d.v.add(db, d.dy[r*g.Out:][:g.Out])
-		}
+		d.biases()
 	}
-	pack := d.scratch[part*g.Out*panel:][:g.Out*panel]
+	size := g.stripScratch(d.grad.Consumer != nil)
+	scratch := d.scratch[part*size:][:size]
 	first, last := share((g.In+panel-1)/panel, part, parts)
 	first, last = first*panel, min(last*panel, g.In)
 	for i := first; i < last; i += strip {
-		end := min(i+strip, last)
-		p := product{
-			a: d.x[i:], rowA: 1, stepA: g.In, segments: 1, steps: d.n,
-			b: d.dy, stepB: g.Out, c: d.grad.W[i*g.Out:], rowC: g.Out,
-		}
-		if !d.grad.First {
-			p.from, p.rowFrom = p.c, g.Out
-		}
-		d.v.compute(p, end-i, g.Out)
+		var dx []float32
 		if d.dx != nil {
-			d.inputs(i, end, pack)
+			dx = d.dx[i:]
 		}
+		d.strip(d.x[i:], dx, g.In, i, min(strip, last-i), scratch)
 	}
 }
 
-// inputs writes the gradients of inputs [i, end). pack is scratch.
-func (d *denseWork) inputs(i, end int, pack []float32) {
+// biases does the gradient of the bias.
+func (d *denseWork) biases() {
+	g := d.g
+	db := d.grad.Bias[:g.Out]
+	if d.grad.First {
+		clear(db)
+	}
+	for r := range d.n {
+		d.v.add(db, d.dy[r*g.Out:][:g.Out])
+	}
+}
+
+// strip does the gradients of the weights of some inputs, of which i is the first, and
+// of the inputs themselves unless dx is nil. x and dx start with that input's value;
+// records lie row values apart there.
+func (d *denseWork) strip(x, dx []float32, row, i, count int, scratch []float32) {
+	g, consumer := d.g, d.grad.Consumer
+	p := product{
+		a: x, rowA: 1, stepA: row, segments: 1, steps: d.n,
+		b: d.dy, stepB: g.Out, rowC: g.Out,
+	}
+	if consumer != nil {
+		p.c = scratch[g.Out*panel:][:count*g.Out]
+	} else {
+		p.c = d.grad.W[i*g.Out:]
+	}
+	if !d.grad.First {
+		p.from, p.rowFrom = p.c, g.Out
+	}
+	d.v.compute(p, count, g.Out)
+	if dx != nil {
+		d.inputs(x, dx, row, i, count, scratch[:g.Out*panel])
+	}
+	if consumer != nil {
+		consumer.take(d.v, i*g.Out, p.c)
+	}
+}
+
+// inputs writes the gradients of inputs as strip says. pack is scratch.
+func (d *denseWork) inputs(x, dx []float32, row, i, count int, pack []float32) {
 	g := d.g
 	p := product{
 		a: d.dy, rowA: g.Out, stepA: 1, segments: 1, steps: g.Out,
-		b: pack, stepB: panel, rowC: g.In,
+		b: pack, stepB: panel, rowC: row,
 	}
 	if g.Rectified {
 		p.rectified = 1
 	}
-	for ; i < end; i += panel {
-		cols := min(panel, end-i)
-		if g.Rectified && &d.dx[0] != &d.x[0] {
+	for j := 0; j < count; j += panel {
+		cols := min(panel, count-j)
+		if g.Rectified && &dx[0] != &x[0] {
 			for r := range d.n {
-				copy(d.dx[r*g.In+i:][:cols], d.x[r*g.In+i:])
+				copy(dx[r*row+j:][:cols], x[r*row+j:])
 			}
 		}
-		d.v.transposed(pack, panel, d.w[i*g.Out:], g.Out, cols, g.Out)
-		p.c = d.dx[i:]
+		d.v.transposed(pack, panel, d.w[(i+j)*g.Out:], g.Out, cols, g.Out)
+		p.c = dx[j:]
 		d.v.compute(p, d.n, cols)
 	}
 }

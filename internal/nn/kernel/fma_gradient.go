@@ -2,43 +2,82 @@
 
 package kernel
 
-// tap adds what a run of pooled pixels gives to the gradients of nine weights of
-// 8*vectors filters, and of their biases: the chain of weight i goes on in
+// tap adds what a run of pooled pixels of some records gives to the gradients of nine
+// weights of 8*vectors filters, and of their biases: the chain of weight i goes on in
 // sum[i*rowSum].
 type tap struct {
 	// table has for each pixel of x and the one right of it, and the two below,
 	// four values; a pooled pixel is two columns of it.
-	table    []float32
-	rowTable int
-	d        []float32
-	arg      []uint8
-	filters  int // from one pixel of d and arg to the next
-	sum      []float32
-	rowSum   int
-	sumBias  []float32
-	pixels   int
-	vectors  int
+	table                 []float32
+	rowTable, recordTable int
+	d                     []float32
+	arg                   []uint8
+	filters               int // from one pixel of d and arg to the next
+	recordD               int // from one record of d and arg to the next
+	sum                   []float32
+	rowSum                int
+	sumBias               []float32
+	pixels, records       int
+	vectors               int
 }
 
 // run does all pixels.
 func (v vector) run(p *tap) {
-	if v {
+	switch v {
+	case avx512:
+		p.wide()
+	case avx2:
 		convGradient3x3(p)
-		return
+	case plainGo:
+		p.plain()
 	}
-	p.plain()
 }
 
 // plain is run in plain Go.
 func (p *tap) plain() {
 	for f := range p.vectors * lanes {
-		for i := range p.pixels {
-			d, a := p.d[i*p.filters+f], int(p.arg[i*p.filters+f])
+		for i := range p.records * p.pixels {
+			record, pixel := i/p.pixels, i%p.pixels
+			at := record*p.recordD + pixel*p.filters + f
+			d, a := p.d[at], int(p.arg[at])
 			p.sumBias[f] = add32(p.sumBias[f], d)
 			for k := range 9 {
 				s := &p.sum[k*p.rowSum+f]
-				*s = fma32(d, p.table[k/3*p.rowTable+(2*i+k%3)*4+a], *s)
+				*s = fma32(d, p.table[record*p.recordTable+k/3*p.rowTable+(2*pixel+k%3)*4+a], *s)
 			}
+		}
+	}
+}
+
+// tables are what tap reads: for each pixel the pixel, the one right of it, and those
+// below. The tables of records follow each other.
+type tables struct {
+	dst       []float32
+	src       []float32
+	step, row int // from a pixel to the one right of it, and to the one below
+	record    int // from a record to the next
+	// entries of a row, rows of a record
+	entries, rows, records int
+}
+
+// run makes the tables.
+func (t *tables) run(v vector) {
+	size := t.entries * t.rows
+	_, _ = t.dst[4*t.records*size-1], t.src[(t.records-1)*t.record+t.rows*t.row+t.entries*t.step]
+	switch {
+	case v == avx512 && t.step <= neighboursStep:
+		neighbours512(t)
+		return
+	case v != plainGo:
+		neighbours(t)
+		return
+	}
+	for r := range t.records {
+		for i := range size {
+			to := t.dst[4*(r*size+i):][:4]
+			at := r*t.record + i/t.entries*t.row + i%t.entries*t.step
+			to[0], to[1] = t.src[at], t.src[at+t.step]
+			to[2], to[3] = t.src[at+t.row], t.src[at+t.row+t.step]
 		}
 	}
 }
@@ -64,7 +103,7 @@ func (g Conv) method() method {
 	switch {
 	case g.Pool == 1:
 		return methodProducts
-	case g.K == 3 && g.stride() == 1 && g.pairs():
+	case g.K == 3 && g.stride() == 1 && g.Pool == 2 && g.F%lanes == 0:
 		return methodTables
 	}
 	return methodScatter
@@ -88,6 +127,10 @@ func (c *convWork) weightGradients(part, parts int) {
 	sets := (g.F + panel - 1) / panel
 	first, last := share(g.segments()*sets, part, parts)
 	if first == last {
+		return
+	}
+	if g.method() == methodScatter && g.Pool == 2 && g.Pad == (Pad{}) {
+		c.allWindows(first, last)
 		return
 	}
 	scratch := c.scratch[part*(g.frameScratch()+g.tableScratch()):]
@@ -127,21 +170,16 @@ func (c *convWork) tables(x []float32, r, first, last, top, bottom int, scratch 
 	scratch = scratch[:g.tableScratch()]
 	columns := 2*c.outW + 1
 	table, unused := scratch[:len(scratch)-g.F], scratch[len(scratch)-g.F:]
-	p := tap{rowTable: columns * 4, filters: g.F, rowSum: g.C * g.F}
+	p := tap{rowTable: columns * 4, filters: g.F, rowSum: g.C * g.F, records: 1}
 	for ch := range g.C {
-		for y := top; y < bottom; y++ {
-			c.v.neighbours(table[(y-top)*columns*4:], x[y*c.wide+ch:], g.C, c.wide, columns)
-		}
+		t := tables{dst: table, src: x[top*c.wide+ch:], step: g.C, row: c.wide, entries: columns, rows: bottom - top, records: 1}
+		t.run(c.v)
 		for i := first; i < last; {
 			segment, from, to, sums := c.piece(i)
 			for i++; i < last && to < g.F; i++ { // all its filters at once
 				to = min(to+panel, g.F)
 			}
-			p.sum, p.vectors = sums[ch*g.F+from:], (to-from)/lanes
-			p.sumBias = unused
-			if ch == 0 {
-				p.sumBias = sums[g.weights()*g.F+from:]
-			}
+			p.of(g, ch, from, to, sums, unused)
 			for at, end := g.segment(segment); at < end; {
 				var run run
 				run, at = nextRun(at, end, c.outW)
@@ -157,18 +195,13 @@ func (c *convWork) tables(x []float32, r, first, last, top, bottom int, scratch 
 	}
 }
 
-// neighbours writes n tables of four values: pixel i, the one right of it, and
-// those below.
-func (v vector) neighbours(dst, src []float32, step, row, n int) {
-	if v {
-		_, _ = dst[4*n-1], src[row+n*step]
-		neighbours(&dst[0], &src[0], step, row, n)
-		return
-	}
-	for i := range n {
-		at := i * step
-		dst[4*i], dst[4*i+1] = src[at], src[at+step]
-		dst[4*i+2], dst[4*i+3] = src[at+row], src[at+row+step]
+// of says which sums the chains go on in: of the filters [from, to) and channel ch.
+// What the bias would get once more goes to unused.
+func (p *tap) of(g Conv, ch, from, to int, sums, unused []float32) {
+	p.sum, p.vectors = sums[ch*g.F+from:], (to-from)/lanes
+	p.sumBias = unused
+	if ch == 0 {
+		p.sumBias = sums[g.weights()*g.F+from:]
 	}
 }
 
@@ -192,60 +225,129 @@ func (c *convWork) products(x []float32, r, first, last int) {
 			if run.from == run.to {
 				continue
 			}
-			p := product{
-				segments: rows, steps: run.to - run.from,
-				b: c.dy[c.gradient(r, run.row, run.from)+from:], stepB: g.F, skipB: (c.outW - run.to + run.from) * g.F,
-				rowFrom: g.F, rowC: g.F,
-			}
-			p.rowA, p.stepA, p.segA = 1, s*g.C, s*c.wide
-			for ky := range g.K {
-				p.a, p.c = x[(run.row*s+ky)*c.wide+run.from*s*g.C:], sums[ky*g.K*g.C*g.F+from:]
-				p.from = p.c
-				c.v.compute(p, g.K*g.C, to-from)
-			}
-			p.rowA, p.stepA, p.segA = 0, 0, 0
-			p.a, p.c = one, sums[g.weights()*g.F+from:]
-			p.from = p.c
-			c.v.compute(p, 1, to-from)
+			c.product(x[(run.row*c.wide+run.from*g.C)*s:], c.wide, c.dy[c.gradient(r, run.row, run.from):], rows, run.to-run.from, from, to, sums)
 		}
 	}
+}
+
+// product adds to the sums of the filters [from, to) what some pixels of some rows
+// give, whose first window is at x and whose gradients start at d.
+func (c *convWork) product(x []float32, wide int, d []float32, rows, pixels, from, to int, sums []float32) {
+	g, s := c.g, c.g.stride()
+	p := product{
+		segments: rows, steps: pixels,
+		b: d[from:], stepB: g.F, skipB: (c.outW - pixels) * g.F,
+		rowFrom: g.F, rowC: g.F,
+	}
+	p.rowA, p.stepA, p.segA = 1, s*g.C, s*wide
+	for ky := range g.K {
+		p.a, p.c = x[ky*wide:], sums[ky*g.K*g.C*g.F+from:]
+		p.from = p.c
+		c.v.compute(p, g.K*g.C, to-from)
+	}
+	p.rowA, p.stepA, p.segA = 0, 0, 0
+	p.a, p.c = one, sums[g.weights()*g.F+from:]
+	p.from = p.c
+	c.v.compute(p, 1, to-from)
 }
 
 // none says that a gradient counts as zero.
 func none(d float32) bool { return d < minNormal && d > -minNormal }
 
 func (c *convWork) scatter(x []float32, r, first, last int) {
-	g, taps := c.g, c.g.weights()
+	g, s := c.g, c.g.stride()
 	for i := first; i < last; i++ {
 		segment, from, to, sums := c.piece(i)
 		for at, end := g.segment(segment); at < end; {
 			var run run
 			run, at = nextRun(at, end, c.outW)
-			for col := run.from; col < run.to; col++ {
-				place := c.gradient(r, run.row, col)
-				for f := from; f < to; f++ {
-					d := c.dy[place+f]
-					if none(d) {
-						continue
-					}
-					b := &sums[taps*g.F+f]
-					*b = add32(*b, d)
-					c.v.addScaled(sums[f*taps:], g.K*g.C, x[c.corner(run.row, col, place+f):], c.wide, g.K, g.K*g.C, d)
+			if run.from == run.to {
+				continue
+			}
+			d := c.gradient(r, run.row, run.from)
+			c.scatterRun(x[(run.row*c.wide+run.from*g.C)*g.Pool*s:], c.wide, c.dy[d:], c.places(d), run.to-run.from, from, to, sums)
+		}
+	}
+}
+
+// scatterRun adds to the sums of the filters [from, to) what some pooled pixels give,
+// whose first window is at x and whose gradients and places start at d and arg.
+func (c *convWork) scatterRun(x []float32, wide int, d []float32, arg []uint8, pixels, from, to int, sums []float32) {
+	g, taps := c.g, c.g.weights()
+	if g.Pool == 2 {
+		c.windows(view{data: x, row: wide}, 1, d, arg, 0, pixels, from, to, sums)
+		return
+	}
+	for i := range pixels {
+		for f := from; f < to; f++ {
+			d := d[i*g.F+f]
+			if none(d) {
+				continue
+			}
+			a := int(arg[i*g.F+f])
+			row, col := a/g.Pool, i*g.Pool+a%g.Pool
+			b := &sums[taps*g.F+f]
+			*b = add32(*b, d)
+			c.v.addScaled(sums[f*taps:], g.K*g.C, x[(row*wide+col*g.C)*g.stride():], wide, g.K, g.K*g.C, d)
+		}
+	}
+}
+
+// windows is scatterRun for a 2x2 pool, and for some records, which lie recordD values
+// apart in d and arg.
+func (c *convWork) windows(x view, records int, d []float32, arg []uint8, recordD, pixels, from, to int, sums []float32) {
+	g, s, taps := c.g, c.g.stride(), c.g.weights()
+	p := window{
+		x: x.data, rowX: x.row, step: 2 * s * g.C, recordX: x.record,
+		corner:  [4]int{0, s * g.C, s * x.row, s * (x.row + g.C)},
+		filters: g.F, recordD: recordD, rows: g.K, cols: g.K * g.C, pixels: pixels, records: records,
+	}
+	for f := from; f < to; f++ {
+		p.d, p.arg, p.sum, p.bias = d[f:], arg[f:], sums[f*taps:][:taps], sums[taps*g.F+f:]
+		c.v.window(p)
+	}
+}
+
+// allWindows does the pieces [first, last) of all records, which have no padding. Where
+// a segment is one run, the sums need not be stored between records.
+func (c *convWork) allWindows(first, last int) {
+	g := c.g
+	in := g.H * g.W * g.C
+	for i := first; i < last; i++ {
+		segment, from, to, sums := c.piece(i)
+		start, end := g.segment(segment)
+		records := c.n
+		if _, after := nextRun(start, end, c.outW); after < end {
+			records = 1
+		}
+		for r := 0; r < c.n; r += records {
+			for at := start; at < end; {
+				var run run
+				run, at = nextRun(at, end, c.outW)
+				if run.from == run.to {
+					continue
 				}
+				x := view{data: c.x[r*in+(run.row*c.wide+run.from*g.C)*2*g.stride():], row: c.wide, record: in}
+				d := c.gradient(r, run.row, run.from)
+				c.windows(x, records, c.dy[d:], c.places(d), c.outH*c.outW*g.F, run.to-run.from, from, to, sums)
 			}
 		}
 	}
 }
 
-// corner returns where in a record with its padding the window starts that output
-// row, col got its value from; at is its place in arg.
-func (c *convWork) corner(row, col, at int) int {
-	g := c.g
-	row, col = row*g.Pool, col*g.Pool
-	if g.Pool > 1 {
-		a := int(c.arg[at])
-		row, col = row+a/g.Pool, col+a%g.Pool
+// places returns arg from i on; nil where nothing is pooled.
+func (c *convWork) places(i int) []uint8 {
+	if c.g.Pool == 1 {
+		return nil
 	}
+	return c.arg[i:]
+}
+
+// corner returns where in a record with its padding the window starts that the pooled
+// output row, col got its value from; at is its place in arg.
+func (c *convWork) corner(row, col, at int) int {
+	g, a := c.g, int(c.arg[at])
+	row, col = row*g.Pool+a/g.Pool, col*g.Pool+a%g.Pool
 	return (row*c.wide + col*g.C) * g.stride()
 }
 

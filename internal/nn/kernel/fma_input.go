@@ -79,10 +79,15 @@ func (c *convWork) scatteredGradient(r int, w, sum []float32) {
 	for row := range c.outH {
 		for col := range c.outW {
 			at := c.gradient(r, row, col)
+			corner := (row*c.wide + col*g.C) * g.stride() // where nothing is pooled
 			for f, d := range c.dy[at:][:g.F] {
-				if !none(d) {
-					c.v.addScaled(sum[c.corner(row, col, at+f):], c.wide, w[f*taps:], g.K*g.C, g.K, g.K*g.C, d)
+				if none(d) {
+					continue
 				}
+				if g.Pool > 1 {
+					corner = c.corner(row, col, at+f)
+				}
+				c.v.addScaled(sum[corner:], c.wide, w[f*taps:], g.K*g.C, g.K, g.K*g.C, d)
 			}
 		}
 	}

@@ -6,11 +6,23 @@ package kernel
 
 func assembled() bool { return false }
 
+func assembled512() bool { return false }
+
 func (v vector) enter() (before uint32) { return 0 }
 
 func (v vector) leave(uint32) {}
 
-// Without assembly no value of vector is true, so these are never called.
+func (v vector) pause() {}
+
+func (v vector) resume() {}
+
+// Without assembly vector is plainGo, so these are never called.
+
+func peakLanes() int { return 0 }
+
+func peak8(rounds int) { panic(noAssembly) }
+
+func peak16(rounds int) { panic(noAssembly) }
 
 func tile1x16(p *product) { panic(noAssembly) }
 
@@ -44,17 +56,19 @@ func convPool1x8(p *pooling) { panic(noAssembly) }
 
 func convGradient3x3(p *tap) { panic(noAssembly) }
 
-func transpose8x8(dst *float32, rowDst int, src *float32, rowSrc int) { panic(noAssembly) }
+func transpose8(dst *float32, rowDst int, src *float32, rowSrc, n int) { panic(noAssembly) }
 
-func neighbours(dst, src *float32, step, row, n int) { panic(noAssembly) }
+func neighbours(p *tables) { panic(noAssembly) }
 
 func addScaledFMA(dst *float32, rowDst int, src *float32, rowSrc, rows, cols int, v float32, mask *int32) {
 	panic(noAssembly)
 }
 
+func windowFMA(p *window, rows, vectors int) { panic(noAssembly) }
+
 func adamFMA(w, d, m, v *float32, n int, k *[4]float32) { panic(noAssembly) }
 
-func convertFMA(dst *float32, src *byte, n int, scale float32) { panic(noAssembly) }
+func convertFMA(p *box) { panic(noAssembly) }
 
 func addFMA(dst, src *float32, n int) { panic(noAssembly) }
 
@@ -95,5 +109,29 @@ func unpoolRow2(d *float32, dst *float32, row int, arg *uint8, channels, pixels 
 func pickRow2(dst *float32, x *float32, row int, arg *uint8, channels, pixels int) {
 	panic(noAssembly)
 }
+
+func tile512(p *product) { panic(noAssembly) }
+
+func convPool512(p *pooling) { panic(noAssembly) }
+
+func convGradient3x3x16(p *tap) { panic(noAssembly) }
+
+func convGradient3x3x32(p *tap) { panic(noAssembly) }
+
+func neighbours512(p *tables) { panic(noAssembly) }
+
+func addScaled512(dst *float32, rowDst int, src *float32, rowSrc, rows, cols int, v float32) {
+	panic(noAssembly)
+}
+
+func adam512(w, d, m, v *float32, n int, k *[4]float32) { panic(noAssembly) }
+
+func convert512(p *box) { panic(noAssembly) }
+
+func add512(dst, src *float32, n int) { panic(noAssembly) }
+
+func rectify512(v *float32, n int) { panic(noAssembly) }
+
+func rectified512(dst, d, x *float32, n int) { panic(noAssembly) }
 
 const noAssembly = "BUG: there is no assembly in this program"

@@ -260,23 +260,9 @@ func sameConv(t *testing.T, what string, g Conv, got, want layer) {
 	equal(t, what+" dx", got.dx, want.dx)
 }
 
-// forms are the ways to run fma-1 that must not differ.
-func forms(t *testing.T) map[string]Set {
-	m := map[string]Set{"reference": FMAReference()}
-	if assembled() {
-		m["assembly"] = FMA()
-	}
-	for _, n := range []int{2, 3, 8} {
-		team := NewTeam(n, n == 2)
-		t.Cleanup(team.Close)
-		m[fmt.Sprintf("%d threads", n)] = FMA().On(team)
-	}
-	return m
-}
-
 func TestConvOrder(t *testing.T) {
-	forms := forms(t)
-	for i := range 150 {
+	forms, singles := forms(t), singles(t)
+	for i := range cases(150) {
 		r := rand.New(rand.NewPCG(uint64(i), 11))
 		g := Conv{
 			C: 1 + r.IntN(4), K: 1 + r.IntN(4), F: []int{8, 16, 24, 32, 1, 5, 10, 20}[r.IntN(8)], Pool: 1 + r.IntN(3),
@@ -284,6 +270,9 @@ func TestConvOrder(t *testing.T) {
 		}
 		if i%3 == 0 {
 			g.K, g.Pool = 3, 2
+		}
+		if i%7 == 0 {
+			g.K, g.C, g.Pool = 5, 1+r.IntN(7), 2
 		}
 		g.H, g.W = g.K+g.Pool-1+r.IntN(8), g.K+g.Pool-1+r.IntN(8)
 		if i%2 == 0 {
@@ -304,16 +293,18 @@ func TestConvOrder(t *testing.T) {
 			sameConv(t, fmt.Sprintf("%s, %+v, %d records:", name, g, n), g, got, want)
 		}
 		// The gradient of x may overwrite x, and records may come in parts.
-		got := in.copy()
-		got.dx = got.x
 		h, w := g.Out()
-		for from := 0; from < n; from++ {
-			got.grad.First, got.grad.Last = from == 0, from == n-1
-			x, o := from*g.H*g.W*g.C, from*h*w*g.F
-			FMA().ConvForward(g, 1, got.x[x:], got.w, got.bias, got.y[o:], got.arg[o:], got.scratch)
-			FMA().ConvBackward(g, 1, got.x[x:], got.w, got.arg[o:], got.dy[o:], got.grad, got.dx[x:], got.scratch)
+		for name, set := range singles {
+			got := in.copy()
+			got.dx = got.x
+			for from := 0; from < n; from++ {
+				got.grad.First, got.grad.Last = from == 0, from == n-1
+				x, o := from*g.H*g.W*g.C, from*h*w*g.F
+				set.ConvForward(g, 1, got.x[x:], got.w, got.bias, got.y[o:], got.arg[o:], got.scratch)
+				set.ConvBackward(g, 1, got.x[x:], got.w, got.arg[o:], got.dy[o:], got.grad, got.dx[x:], got.scratch)
+			}
+			sameConv(t, fmt.Sprintf("%s in parts, %+v:", name, g), g, got, want)
 		}
-		sameConv(t, fmt.Sprintf("in parts, %+v:", g), g, got, want)
 	}
 }
 
@@ -322,7 +313,7 @@ func newDense(r *rand.Rand, g Dense, n, threads int, special bool) layer {
 		x: wide(r, n*g.In, special), w: wide(r, g.In*g.Out, special), bias: wide(r, g.Out, special),
 		y: make([]float32, n*g.Out), dy: wide(r, n*g.Out, special),
 		grad: Gradient{W: wide(r, g.In*g.Out, true), Bias: wide(r, g.Out, true), First: true, Last: true},
-		dx:   make([]float32, n*g.In), scratch: wide(r, int(g.Scratch(n, threads)), true),
+		dx:   make([]float32, n*g.In), scratch: wide(r, int(g.Scratch(n, threads, true)), true),
 	}
 }
 
@@ -383,8 +374,8 @@ func sameDense(t *testing.T, what string, got, want layer) {
 }
 
 func TestDenseOrderFMA(t *testing.T) {
-	forms := forms(t)
-	for i := range 120 {
+	forms, singles := forms(t), singles(t)
+	for i := range cases(120) {
 		r := rand.New(rand.NewPCG(uint64(i), 13))
 		g := Dense{In: 1 + r.IntN(140), Out: 1 + r.IntN(40), ReLU: r.IntN(2) > 0, Rectified: r.IntN(2) > 0}
 		if i%3 == 0 {
@@ -403,9 +394,11 @@ func TestDenseOrderFMA(t *testing.T) {
 			got.denseOf(set, g, n)
 			sameDense(t, fmt.Sprintf("%s, %+v, %d records:", name, g, n), got, want)
 		}
-		got := in.copy()
-		got.dx = got.x
-		got.denseOf(FMA(), g, n)
-		sameDense(t, fmt.Sprintf("in place, %+v:", g), got, want)
+		for name, set := range singles {
+			got := in.copy()
+			got.dx = got.x
+			got.denseOf(set, g, n)
+			sameDense(t, fmt.Sprintf("%s in place, %+v:", name, g), got, want)
+		}
 	}
 }

@@ -15,11 +15,18 @@ type factor struct {
 // one chain: it starts from its old value and takes its products in the order
 // of the sum, so a sum may be continued by another call without changing a bit.
 func accumulate(m, n, outer, inner int, a factor, b []float32, rowB int, c []float32, rowC int) {
+	if done := accumulateVectors(m, n, outer, inner, a, b, rowB, c, rowC); done < n {
+		accumulatePlain(m, n, done, outer, inner, a, b, rowB, c, rowC)
+	}
+}
+
+// accumulatePlain does the columns from the given one on.
+func accumulatePlain(m, n, from, outer, inner int, a factor, b []float32, rowB int, c []float32, rowC int) {
 	for i := range m {
 		row := a
 		row.data = a.data[i*a.row:]
 		c := c[i*rowC:][:n]
-		j := 0
+		j := from
 		for ; j+8 <= n; j += 8 {
 			tile8(outer, inner, row, b[j:], rowB, (*[8]float32)(c[j:]))
 		}

@@ -43,11 +43,23 @@ type Set struct {
 	// the gradient of x, unless dx is nil.
 	DenseBackward func(g Dense, n int, x, w, dy []float32, grad Gradient, dx, scratch []float32)
 
+	// JointForward writes d.Y from d.X, and JointBackward adds to the gradients of
+	// all parameters, given d.Y's; it overwrites d.Mid. The bits are those of the two
+	// layers one after the other.
+	JointForward  func(j Joint, n int, d *JointData)
+	JointBackward func(j Joint, n int, d *JointData)
+
 	// NormStatistics, NormForward and NormBackward are the functions of that name,
 	// with the same bits in every set.
 	NormStatistics func(g Norm, n int, x, mean, variance []float32)
 	NormForward    func(g Norm, n int, x, mean, variance, gamma, beta, y []float32, arg []uint8, scratch []float32)
 	NormBackward   func(g Norm, n int, x, mean, variance, gamma []float32, arg []uint8, dy, dgamma, dbeta, dx, scratch []float32)
+
+	// AddResidual, MaskResidual and AddResidualGradient are the functions of that name,
+	// with the same bits in every set.
+	AddResidual         func(g Residual, n int, earlier, y []float32)
+	MaskResidual        func(g Residual, n int, earlier, dy []float32)
+	AddResidualGradient func(g Residual, n int, dy, dx []float32)
 
 	// Adam updates w, m and v with the gradient g; all have one length.
 	Adam func(w, g, m, v []float32, f AdamFactors)
@@ -79,6 +91,9 @@ type Gradient struct {
 	First bool
 	// Last: W and Bias are due. Before, they are undefined.
 	Last bool
+	// Consumer, if not nil, takes the gradient of a dense layer's weights in place of
+	// W. Then there is one call only: First and Last.
+	Consumer *Consumer
 }
 
 // Conv is the geometry of a convolution and of what is fused to it. The zero
@@ -171,7 +186,10 @@ type Dense struct {
 
 // Scratch returns the float32 values of scratch that both passes of at most n
 // records need, with any set and at most the given number of threads.
-func (g Dense) Scratch(n, threads int) int64 { return g.fmaScratch(n, threads) }
+// consumed says that the gradient of the weights is.
+func (g Dense) Scratch(n, threads int, consumed bool) int64 {
+	return max(g.genericScratch(consumed), g.fmaScratch(n, threads, consumed))
+}
 
 // AdamFactors are the constants of one Adam step.
 type AdamFactors struct {
@@ -192,11 +210,14 @@ func Generic() Set {
 			grad.start()
 			convBackward(g, n, x, w, arg, dy, grad.W, grad.Bias, dx, scratch)
 		},
-		DenseForward: func(g Dense, n int, x, w, bias, y, _ []float32) { denseForward(g, n, x, w, bias, y) },
-		DenseBackward: func(g Dense, n int, x, w, dy []float32, grad Gradient, dx, _ []float32) {
-			grad.start()
-			denseBackward(g, n, x, w, dy, grad.W, grad.Bias, dx)
-		},
+		DenseForward:        func(g Dense, n int, x, w, bias, y, _ []float32) { denseForward(g, n, x, w, bias, y) },
+		DenseBackward:       denseGradient,
+		JointForward:        jointForward,
+		JointBackward:       jointBackward,
+		AddResidual:         AddResidual,
+		MaskResidual:        MaskResidual,
+		AddResidualGradient: AddResidualGradient,
+
 		NormStatistics: NormStatistics,
 		NormForward:    NormForward,
 		NormBackward:   NormBackward,

@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"disdel/internal/points"
 )
 
 // numbers returns n values with gaps of zeros and of different sizes.
@@ -33,7 +35,7 @@ func same(t *testing.T, what string, got, want []float32) {
 // loops give the same bits.
 func TestAccumulateIsOneChainPerElement(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 500 {
+	for range points.Count(500) {
 		m, n, outer, inner := 1+r.IntN(7), 1+r.IntN(11), 1+r.IntN(4), 1+r.IntN(9)
 		a := factor{row: 1 + r.IntN(30), outer: 1 + r.IntN(30), inner: 1 + r.IntN(3)}
 		a.data = numbers(r, (m-1)*a.row+(outer-1)*a.outer+(inner-1)*a.inner+1)
@@ -56,7 +58,7 @@ func TestAccumulateIsOneChainPerElement(t *testing.T) {
 
 func TestDenseOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	for range 200 {
+	for range points.Count(200) {
 		g := Dense{In: 1 + r.IntN(300), Out: 1 + r.IntN(11), ReLU: r.IntN(2) > 0, Rectified: r.IntN(2) > 0}
 		n := 1 + r.IntN(150)
 		x, w, bias := numbers(r, n*g.In), numbers(r, g.In*g.Out), numbers(r, g.Out)
@@ -86,7 +88,7 @@ func TestDenseOrder(t *testing.T) {
 		}
 		denseForward(g, n, x, w, bias, y)
 		same(t, "y", y, wantY)
-		denseBackward(g, n, x, w, dy, dw, db, x)
+		denseBackward(g, n, 0, g.In, x, w, dy, dw, db, x)
 		same(t, "dw", dw, wantDW)
 		same(t, "db", db, wantDB)
 		same(t, "dx", x, wantDX)

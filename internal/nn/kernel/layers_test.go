@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"disdel/internal/points"
 )
 
 // randomConv draws a geometry whose windows all meet the input.
@@ -52,7 +54,7 @@ func naiveConv(g Conv, n int, x, w, bias []float32) (y []float32, h, width int) 
 
 func TestGenericConvOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
-	for range 1000 {
+	for range points.Count(1000) {
 		g := randomConv(r)
 		n := 1 + r.IntN(3)
 		x, w, bias := numbers(r, n*g.H*g.W*g.C), numbers(r, g.weights()*g.F), numbers(r, g.F)
@@ -190,7 +192,7 @@ func near(t *testing.T, what string, got, want []float32) {
 // Every form of every set normalises with the bits of the plain functions.
 func TestNormForms(t *testing.T) {
 	forms := forms(t)
-	for i := range 150 {
+	for i := range points.Count(150) {
 		r := rand.New(rand.NewPCG(uint64(i), 17))
 		g := Norm{
 			H: 1 + r.IntN(9), W: 1 + r.IntN(9), C: []int{1, 7, 8, 16, 24, 32, 37, 160}[r.IntN(8)], Pool: 1 + r.IntN(3),

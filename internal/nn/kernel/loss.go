@@ -2,7 +2,10 @@
 
 package kernel
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // CrossEntropy returns -log(softmax(logits)[label]), computed in float64; NaN
 // if a logit is NaN or +Inf.
@@ -15,14 +18,31 @@ func CrossEntropy(logits []float32, label int) float64 {
 // times factor, rounded to float32 once. The order of the sums is that of the
 // classes.
 func CrossEntropyGradient(logits []float32, label int, factor float64) {
-	top, sum := softmaxSum(logits)
-	for i, v := range logits {
-		p := exp(float64(v)-top) / sum
-		if i == label {
-			p -= 1
+	// Exponentials of so many classes are not computed again.
+	var few [32]float64
+	if len(logits) > len(few) {
+		top, sum := softmaxSum(logits)
+		for i, v := range logits {
+			logits[i] = gradientOf(exp(float64(v)-top)/sum, i == label, factor)
 		}
-		logits[i] = flush(float32(p * factor))
+		return
 	}
+	top, sum := float64(slices.Max(logits)), 0.0
+	for i, v := range logits {
+		few[i] = exp(float64(v) - top)
+		sum += few[i]
+	}
+	for i := range logits {
+		logits[i] = gradientOf(few[i]/sum, i == label, factor)
+	}
+}
+
+// gradientOf returns the gradient of a logit whose class has probability p.
+func gradientOf(p float64, labelled bool, factor float64) float32 {
+	if labelled {
+		p -= 1
+	}
+	return flush(float32(p * factor))
 }
 
 // softmaxSum returns the largest logit and the sum of exp(logit - largest),

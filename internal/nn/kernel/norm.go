@@ -74,7 +74,7 @@ func NormStatistics(g Norm, n int, x, mean, variance []float32) {
 // writes arg, each maximum's row-major place in its window, the first of equals;
 // if not, y may be x.
 func NormForward(g Norm, n int, x, mean, variance, gamma, beta, y []float32, arg []uint8, scratch []float32) {
-	w := forwardNorm(false, g, n, x, mean, variance, gamma, beta, y, arg, scratch)
+	w := forwardNorm(plainGo, g, n, x, mean, variance, gamma, beta, y, arg, scratch)
 	w.forward(0, 1)
 }
 
@@ -83,7 +83,7 @@ func NormForward(g Norm, n int, x, mean, variance, gamma, beta, y []float32, arg
 // x. Then it writes dx [n, H, W, C], the gradient of x, also through its statistics,
 // unless dx is nil. dx may be x.
 func NormBackward(g Norm, n int, x, mean, variance, gamma []float32, arg []uint8, dy, dgamma, dbeta, dx, scratch []float32) {
-	w := backwardNorm(false, g, n, x, mean, variance, gamma, arg, dy, dgamma, dbeta, dx, scratch)
+	w := backwardNorm(plainGo, g, n, x, mean, variance, gamma, arg, dy, dgamma, dbeta, dx, scratch)
 	w.gradients(0, 1)
 	if dx != nil {
 		w.inputGradients(0, 1)

@@ -100,7 +100,7 @@ func (w *normWork) statistics(part, parts int) {
 }
 
 func (v vector) normSum(x []float32, step, pixels, lanes int, sum *sums) {
-	if bool(v) && lanes == normLanes {
+	if v != plainGo && lanes == normLanes {
 		_ = x[(pixels-1)*step+lanes-1]
 		normSum(&x[0], step, pixels, &sum[0])
 		return
@@ -113,7 +113,7 @@ func (v vector) normSum(x []float32, step, pixels, lanes int, sum *sums) {
 }
 
 func (v vector) normSquare(x []float32, step, pixels, lanes int, center, sum *sums) {
-	if bool(v) && lanes == normLanes {
+	if v != plainGo && lanes == normLanes {
 		_ = x[(pixels-1)*step+lanes-1]
 		normSquare(&x[0], step, pixels, &center[0], &sum[0])
 		return
@@ -173,7 +173,7 @@ func settle(v float32, mask uint32, least float32) float32 {
 func (v vector) normScale(y, x, mean, scale, beta []float32, mask uint32, least float32) {
 	c := len(mean)
 	x, scale, beta = x[:len(y)], scale[:c], beta[:c]
-	if bool(v) && c%lanes == 0 && len(y) > 0 {
+	if v != plainGo && c%lanes == 0 && len(y) > 0 {
 		normScale(&y[0], &x[0], &mean[0], &scale[0], &beta[0], c, len(y)/c, mask, least)
 		return
 	}
@@ -187,7 +187,7 @@ func (v vector) normScale(y, x, mean, scale, beta []float32, mask uint32, least 
 
 // poolRow pools the first Size rows of x to one row y, and settles it.
 func (v vector) poolRow(p Pool, x, y []float32, arg []uint8, mask uint32, least float32) {
-	if bool(v) && p.Size == 2 && p.C%lanes == 0 && len(y) > 0 {
+	if v != plainGo && p.Size == 2 && p.C%lanes == 0 && len(y) > 0 {
 		_, _ = x[p.W*p.C+2*len(y)-1], arg[len(y)-1]
 		poolRow2(&y[0], &x[0], p.W*p.C, &arg[0], p.C, len(y)/p.C, mask, least)
 		return
@@ -239,7 +239,7 @@ func (w *normWork) gradients(part, parts int) {
 }
 
 func (v vector) normProduct(x []float32, stepX int, d []float32, stepD, pixels, lanes int, center, sum, product *sums) {
-	if bool(v) && lanes == normLanes {
+	if v != plainGo && lanes == normLanes {
 		_, _ = x[(pixels-1)*stepX+lanes-1], d[(pixels-1)*stepD+lanes-1]
 		normProduct(&x[0], stepX, &d[0], stepD, pixels, &center[0], &sum[0], &product[0])
 		return
@@ -262,7 +262,7 @@ func (w *normWork) pooledSums(part, row, group int, center, sum, product *sums) 
 	from := (row/w.outH*g.H+row%w.outH*g.Pool)*g.W*g.C + group*normLanes
 	picked := w.scratch[part*int(max(g.rows(), g.picked())):][:g.picked()]
 	x, arg, dy := w.x[from:], w.arg[to:], w.dy[to:]
-	if bool(w.v) && g.Pool == 2 && lanes == normLanes {
+	if w.v != plainGo && g.Pool == 2 && lanes == normLanes {
 		_, _ = x[g.W*g.C+(2*w.outW-1)*g.C+lanes-1], arg[(w.outW-1)*g.C+lanes-1]
 		pickRow2(&picked[0], &x[0], g.W*g.C, &arg[0], g.C, w.outW)
 	} else {
@@ -306,7 +306,7 @@ func (w *normWork) unpool(row int, rows []float32) {
 	g := w.g
 	size, wide := g.W*g.C, w.outW*g.C
 	dy, arg := w.dy[row*wide:][:wide], w.arg[row*wide:][:wide]
-	if bool(w.v) && g.Pool == 2 && g.C%lanes == 0 {
+	if w.v != plainGo && g.Pool == 2 && g.C%lanes == 0 {
 		unpoolRow2(&dy[0], &rows[0], size, &arg[0], g.C, w.outW)
 		for i := range g.Pool {
 			clear(rows[i*size+g.Pool*wide : (i+1)*size])
@@ -324,7 +324,7 @@ func (w *normWork) unpool(row int, rows []float32) {
 func (w *normWork) normGradient(dx, x, d []float32) {
 	c := w.g.C
 	x, d = x[:len(dx)], d[:len(dx)]
-	if bool(w.v) && c%lanes == 0 && len(dx) > 0 {
+	if w.v != plainGo && c%lanes == 0 && len(dx) > 0 {
 		open := int32(-1)
 		if w.g.Rectified {
 			open = 0

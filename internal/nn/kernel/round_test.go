@@ -7,6 +7,8 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"testing"
+
+	"disdel/internal/points"
 )
 
 // exactly rounds an exact result by the rule: to 24 bits, to nearest even, with
@@ -70,7 +72,7 @@ func TestRoundingIsExact(t *testing.T) {
 			t.Errorf("%s(%x, %x, %x) = %x, want %x", op, a, b, c, got, want)
 		}
 	}
-	for i := range 60000 {
+	for i := range points.Count(60000) {
 		a, b, c := hard(r), hard(r), hard(r)
 		x, y := normal(a), normal(b)
 		p := number().Mul(exact(x), exact(y))
@@ -138,7 +140,12 @@ func TestRoundingIsExact(t *testing.T) {
 
 // The processor rounds by the same rule.
 func TestAssemblyRounds(t *testing.T) {
-	v := vector(assembled())
+	for name, v := range variants(t) {
+		assemblyRounds(t, name, v)
+	}
+}
+
+func assemblyRounds(t *testing.T, name string, v vector) {
 	r := rand.New(rand.NewPCG(9, 10))
 	const n = 4096
 	a, c := make([]float32, n), make([]float32, n)
@@ -158,6 +165,6 @@ func TestAssemblyRounds(t *testing.T) {
 		for i := range c {
 			c[i] = fma32(a[i], b, c[i])
 		}
-		equal(t, "fma", got, c)
+		equal(t, name+": fma", got, c)
 	}
 }

@@ -4,29 +4,38 @@ package kernel
 
 import "math"
 
-// vector says how the loops of fma-1 run: by assembly if true, else in plain
-// Go. Both give the same bits. Assembly does what fills its registers, and plain
-// Go the rest.
-type vector bool
+// vector says how the loops of fma-1 run. All give the same bits. Assembly does what
+// fills its registers, or masks the rest, and plain Go does the rest.
+type vector uint8
 
-// lanes is the number of float32 in a register, and panel that of the columns of
-// a block of a product.
+const (
+	plainGo vector = iota
+	avx2           // vectors of eight
+	avx512         // vectors of sixteen, and those of avx2 where these do not pay
+)
+
+// lanes is the number of float32 in a register of avx2, and panel that of the columns
+// of a block of its products.
 const (
 	lanes = 8
 	panel = 2 * lanes
 )
 
-// whole returns how many of n elements the assembly does.
+// whole returns how many of n elements the assembly with vectors of eight does.
 func (v vector) whole(n int) int {
-	if v {
-		return n &^ (lanes - 1)
+	if v == plainGo {
+		return 0
 	}
-	return 0
+	return n &^ (lanes - 1)
 }
 
 // add writes dst[i] += src[i].
 func (v vector) add(dst, src []float32) {
 	src = src[:len(dst)]
+	if v == avx512 && len(dst) > 0 {
+		add512(&dst[0], &src[0], len(dst))
+		return
+	}
 	i := v.whole(len(dst))
 	if i > 0 {
 		addFMA(&dst[0], &src[0], i)
@@ -38,6 +47,10 @@ func (v vector) add(dst, src []float32) {
 
 // rectify replaces what is not positive by +0, except NaN.
 func (v vector) rectify(d []float32) {
+	if v == avx512 && len(d) > 0 {
+		rectify512(&d[0], len(d))
+		return
+	}
 	i := v.whole(len(d))
 	if i > 0 {
 		rectifyFMA(&d[0], i)
@@ -48,6 +61,10 @@ func (v vector) rectify(d []float32) {
 // rectified writes dst[i] = d[i] where x[i] is positive, else +0.
 func (v vector) rectified(dst, d, x []float32) {
 	d, x = d[:len(dst)], x[:len(dst)]
+	if v == avx512 && len(dst) > 0 {
+		rectified512(&dst[0], &d[0], &x[0], len(dst))
+		return
+	}
 	i := v.whole(len(dst))
 	if i > 0 {
 		rectifiedFMA(&dst[0], &d[0], &x[0], i)
@@ -63,14 +80,8 @@ func (v vector) rectified(dst, d, x []float32) {
 
 // convert writes dst[i] = src[i]*scale.
 func (v vector) convert(dst []float32, src []byte, scale float32) {
-	dst = dst[:len(src)]
-	i := v.whole(len(src))
-	if i > 0 {
-		convertFMA(&dst[0], &src[0], i, scale)
-	}
-	for ; i < len(src); i++ {
-		dst[i] = mul32(float32(src[i]), scale)
-	}
+	b := box{dst: dst[:len(src)], bytes: src, scale: scale, cols: len(src), rows: 1, records: 1}
+	b.convert(v)
 }
 
 // adam is Adam's step:
@@ -80,9 +91,13 @@ func (v vector) convert(dst []float32, src []byte, scale float32) {
 //	w = w - m*Alpha / (sqrt(v)+Epsilon)
 func (v vector) adam(w, g, m, s []float32, f AdamFactors) {
 	g, m, s = g[:len(w)], m[:len(w)], s[:len(w)]
+	k := [4]float32{f.Decay1, f.Decay2, f.Alpha, f.Epsilon}
+	if v == avx512 && len(w) > 0 {
+		adam512(&w[0], &g[0], &m[0], &s[0], len(w), &k)
+		return
+	}
 	i := v.whole(len(w))
 	if i > 0 {
-		k := [4]float32{f.Decay1, f.Decay2, f.Alpha, f.Epsilon}
 		adamFMA(&w[0], &g[0], &m[0], &s[0], i, &k)
 	}
 	for ; i < len(w); i++ {
@@ -96,7 +111,7 @@ func (v vector) adam(w, g, m, s []float32, f AdamFactors) {
 // finite says whether no value is infinite or NaN.
 func (v vector) finite(d []float32) bool {
 	i := 0
-	if v && len(d) >= 4*lanes {
+	if v != plainGo && len(d) >= 4*lanes {
 		i = len(d) &^ (4*lanes - 1)
 		if specialFMA(&d[0], i) {
 			return false
@@ -124,8 +139,12 @@ var masks = func() (m [panel + 1][panel]int32) {
 // addScaled adds v times src [rows, cols] to dst [rows, cols]; their rows lie
 // rowSrc and rowDst values apart.
 func (v vector) addScaled(dst []float32, rowDst int, src []float32, rowSrc, rows, cols int, factor float32) {
-	if v {
+	if v != plainGo {
 		_, _ = dst[(rows-1)*rowDst+cols-1], src[(rows-1)*rowSrc+cols-1]
+		if v == avx512 {
+			addScaled512(&dst[0], rowDst, &src[0], rowSrc, rows, cols, factor)
+			return
+		}
 		addScaledFMA(&dst[0], rowDst, &src[0], rowSrc, rows, cols, factor, &masks[cols%lanes][0])
 		return
 	}
@@ -142,11 +161,9 @@ func (v vector) addScaled(dst []float32, rowDst int, src []float32, rowSrc, rows
 func (v vector) transposed(dst []float32, rowDst int, src []float32, rowSrc, rows, cols int) {
 	done := v.whole(rows)
 	wide := v.whole(cols)
-	for i := 0; i < done; i += lanes {
-		for j := 0; j < wide; j += lanes {
-			_, _ = dst[(j+lanes-1)*rowDst+i+lanes-1], src[(i+lanes-1)*rowSrc+j+lanes-1]
-			transpose8x8(&dst[j*rowDst+i], rowDst, &src[i*rowSrc+j], rowSrc)
-		}
+	for i := 0; i < done && wide > 0; i += lanes {
+		_, _ = dst[(wide-1)*rowDst+i+lanes-1], src[(i+lanes-1)*rowSrc+wide-1]
+		transpose8(&dst[i], rowDst, &src[i*rowSrc], rowSrc, wide/lanes)
 	}
 	for i := range rows {
 		j := 0
@@ -180,12 +197,19 @@ type product struct {
 	// Of one call: how many blocks of rows, and the columns that count.
 	blocks int
 	mask   *[panel]int32
+	// With vectors of sixteen: the rows of a block, its vectors, and a bit for each
+	// column of the last one.
+	rows, vectors, columns int
 }
 
-var zeros [panel]float32
+var zeros [widest * lanes512]float32
 
 // compute writes m x n results. from nil means zero.
 func (v vector) compute(p product, m, n int) {
+	if v == avx512 {
+		p.wide(m, n)
+		return
+	}
 	all := p
 	for j := 0; j < n; j += panel {
 		cols := min(panel, n-j)
@@ -198,7 +222,7 @@ func (v vector) compute(p product, m, n int) {
 			} else {
 				p.from = all.from[i*p.rowFrom+j:]
 			}
-			if v {
+			if v != plainGo {
 				p.assembly(rows, cols)
 			} else {
 				p.plain(rows, cols)

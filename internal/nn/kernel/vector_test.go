@@ -3,20 +3,30 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
+
+	"disdel/internal/points"
 )
 
 // Loops over elements give the reference's bits for every length and offset, for
 // numbers of all sizes, and touch nothing else.
 func TestElementLoopsMatchReference(t *testing.T) {
-	v := vector(assembled())
+	elementLoopsMatch(t, "plain Go", plainGo)
+	for name, v := range variants(t) {
+		elementLoopsMatch(t, name, v)
+	}
+}
+
+func elementLoopsMatch(t *testing.T, variant string, v vector) {
 	r := rand.New(rand.NewPCG(1, 1))
 	f := AdamFactors{Alpha: 1e-3, Decay1: 0.1, Decay2: 1e-3, Epsilon: 1e-7}
 	for n := 0; n <= 257; n++ {
@@ -63,15 +73,15 @@ func TestElementLoopsMatchReference(t *testing.T) {
 				want[i] = append([]float32(nil), in[i]...)
 				got[i], alive[i] = guarded(in[i], odd)
 			}
-			run(false, want)
+			run(plainGo, want)
 			before := v.enter()
 			run(v, got)
 			v.leave(before)
 			for i := range in {
 				// rectified copies what it passes on, denormal or not.
-				equal(t, fmt.Sprintf("%s, %d values, slice %d", name, n, i), got[i], want[i])
+				equal(t, fmt.Sprintf("%s, %s, %d values, slice %d", variant, name, n, i), got[i], want[i])
 				if !alive[i]() {
-					t.Fatalf("%s, %d values, slice %d: a value outside was written", name, n, i)
+					t.Fatalf("%s, %s, %d values, slice %d: a value outside was written", variant, name, n, i)
 				}
 			}
 		}
@@ -84,7 +94,7 @@ func TestElementLoopsMatchReference(t *testing.T) {
 				i := r.IntN(n)
 				old := clean[i]
 				clean[i] = bad
-				if v.finite(clean) || vector(false).finite(clean) {
+				if v.finite(clean) || plainGo.finite(clean) {
 					t.Errorf("%v at %d of %d was not found", bad, i, n)
 				}
 				clean[i] = old
@@ -95,33 +105,40 @@ func TestElementLoopsMatchReference(t *testing.T) {
 
 // After a kernel the processor treats denormal numbers as before.
 func TestControlIsRestored(t *testing.T) {
-	tiny := make([]float32, 64)
-	for i := range tiny {
-		tiny[i] = 0x1p-130
-	}
-	FMA().Adam(tiny, make([]float32, 64), make([]float32, 64), make([]float32, 64), AdamFactors{Epsilon: 1})
-	x := math.Float32frombits(3)
-	if y := x * float32(len(tiny)); math.Float32bits(y) != 3*64 {
-		t.Errorf("3 x 64 smallest is %d", math.Float32bits(y))
-	}
-	if tiny[0] != 0 {
-		t.Errorf("a denormal weight was kept: %g", tiny[0])
+	for name, set := range singles(t) {
+		tiny := make([]float32, 64)
+		for i := range tiny {
+			tiny[i] = 0x1p-130
+		}
+		set.Adam(tiny, make([]float32, 64), make([]float32, 64), make([]float32, 64), AdamFactors{Epsilon: 1})
+		x := math.Float32frombits(3)
+		if y := x * float32(len(tiny)); math.Float32bits(y) != 3*64 {
+			t.Errorf("%s: 3 x 64 smallest is %d", name, math.Float32bits(y))
+		}
+		if tiny[0] != 0 {
+			t.Errorf("%s: a denormal weight was kept: %g", name, tiny[0])
+		}
 	}
 }
 
 func TestNonFiniteForward(t *testing.T) {
+	singles := singles(t)
 	for i := range 60 {
 		r := rand.New(rand.NewPCG(uint64(i), 5))
 		g := Conv{H: 6 + r.IntN(5), W: 6 + r.IntN(9), C: 1 + r.IntN(2), K: 3, F: 8 * (1 + r.IntN(4)), Pool: 1 + i%3, ReLU: i%2 == 0}
 		in := newConv(r, g, 2, 1, true)
-		got, want := in.copy(), in.copy()
-		FMA().ConvForward(g, 2, got.x, got.w, got.bias, got.y, got.arg, got.scratch)
+		want := in.copy()
 		FMAReference().ConvForward(g, 2, want.x, want.w, want.bias, want.y, want.arg, want.scratch)
-		equal(t, fmt.Sprintf("%+v", g), got.y, want.y)
+		for name, set := range singles {
+			got := in.copy()
+			set.ConvForward(g, 2, got.x, got.w, got.bias, got.y, got.arg, got.scratch)
+			equal(t, fmt.Sprintf("%s, %+v", name, g), got.y, want.y)
+		}
 	}
 }
 
 func FuzzConv(f *testing.F) {
+	singles := singles(f)
 	f.Add(uint64(1), uint8(28), uint8(28), uint8(1), uint8(3), uint8(32), uint8(2), uint8(2))
 	f.Add(uint64(2), uint8(7), uint8(9), uint8(3), uint8(2), uint8(5), uint8(3), uint8(3))
 	f.Add(uint64(3), uint8(1), uint8(1), uint8(9), uint8(1), uint8(17), uint8(1), uint8(1))
@@ -136,14 +153,18 @@ func FuzzConv(f *testing.F) {
 		}
 		records := 1 + int(n)%3
 		in := newConv(rand.New(rand.NewPCG(seed, 1)), g, records, 1, false)
-		got, want := in.guard(t, int(seed%8)), in.copy()
-		got.conv(FMA(), g, records)
+		want := in.copy()
 		want.conv(FMAReference(), g, records)
-		sameConv(t, fmt.Sprintf("%+v", g), g, got, want)
+		for name, set := range singles {
+			got := in.guard(t, int(seed%8))
+			got.conv(set, g, records)
+			sameConv(t, fmt.Sprintf("%s, %+v", name, g), g, got, want)
+		}
 	})
 }
 
 func FuzzDense(f *testing.F) {
+	singles := singles(f)
 	f.Add(uint64(1), uint16(64), uint8(10), uint8(64), uint8(0))
 	f.Add(uint64(2), uint16(300), uint8(17), uint8(7), uint8(13))
 	f.Add(uint64(3), uint16(1), uint8(1), uint8(1), uint8(1))
@@ -155,10 +176,13 @@ func FuzzDense(f *testing.F) {
 		}
 		records := 1 + int(n)%70
 		in := newDense(rand.New(rand.NewPCG(seed, 1)), g, records, 1, seed%5 == 0)
-		got, want := in.guard(t, int(seed%8)), in.copy()
-		got.denseOf(FMA(), g, records)
+		want := in.copy()
 		want.denseOf(FMAReference(), g, records)
-		sameDense(t, fmt.Sprintf("%+v", g), got, want)
+		for name, set := range singles {
+			got := in.guard(t, int(seed%8))
+			got.denseOf(set, g, records)
+			sameDense(t, fmt.Sprintf("%s, %+v", name, g), got, want)
+		}
 	})
 }
 
@@ -219,20 +243,41 @@ func TestTeam(t *testing.T) {
 
 // The assembly is what its generator writes.
 func TestAssemblyIsGenerated(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "out.s")
-	if out, err := exec.CommandContext(t.Context(), "go", "run", "./_gen", "-out", file).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	for form, name := range map[string]string{"avx2": "fma_amd64.s", "avx512": "fma512_amd64.s", "neon": "gemm_arm64.s"} {
+		file := filepath.Join(t.TempDir(), name)
+		if out, err := exec.CommandContext(t.Context(), "go", "run", "./_gen", "-form", form, "-out", file).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", form, err, out)
+		}
+		got, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != string(want) {
+			t.Errorf("%s is not what its generator writes; run: go generate", name)
+		}
 	}
-	got, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// Every form is of a set that every machine can run, and says so where this one cannot
+// run the form.
+func TestForms(t *testing.T) {
+	sets := map[string]string{FormAVX2: "fma-1", FormAVX512: "fma-1", FormGeneric: "generic-1", FormReference: "fma-1"}
+	for _, name := range Forms() {
+		switch s, err := Form(name); {
+		case name == FormAVX2 && !assembled(), name == FormAVX512 && !assembled512():
+			if !errors.Is(err, ErrUnsupported) {
+				t.Errorf("%s without assembly: %v", name, err)
+			}
+		case err != nil || s.Name != sets[name]:
+			t.Errorf("%s: set %q, %v", name, s.Name, err)
+		}
 	}
-	want, err := os.ReadFile("fma_amd64.s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != string(want) {
-		t.Error("fma_amd64.s is not what its generator writes; run: go generate")
+	if _, err := Form("sse"); !errors.Is(err, ErrUnknownSet) {
+		t.Errorf("an unknown form: %v", err)
 	}
 }
 
@@ -247,5 +292,94 @@ func TestNames(t *testing.T) {
 	}
 	if _, err := ByName(Best().Name); err != nil {
 		t.Error(err)
+	}
+}
+
+// Products have the reference's bits in blocks of every size, however their chains
+// start and end, and nothing else is touched.
+func TestProductsMatchReference(t *testing.T) {
+	for name, v := range variants(t) {
+		for _, n := range []int{1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 130} {
+			for m := 1; m <= 25; m += points.Stride {
+				r := rand.New(rand.NewPCG(uint64(n), uint64(m)))
+				p := product{segments: 1 + r.IntN(2), steps: 1 + r.IntN(4), stepA: 1 + r.IntN(2), skipB: r.IntN(3), rectified: r.IntN(2)}
+				p.rowA, p.stepB, p.rowC, p.rowFrom = p.steps*p.stepA+r.IntN(3), n+r.IntN(3), n+r.IntN(3), n+r.IntN(3)
+				p.segA = m * p.rowA
+				p.a, p.b = wide(r, p.segments*p.segA, r.IntN(2) > 0), wide(r, p.segments*(p.steps*p.stepB+p.skipB), r.IntN(2) > 0)
+				c, from := wide(r, m*p.rowC, true), wide(r, m*p.rowFrom, true)
+				start := r.IntN(3)
+				run := func(v vector, p product, c []float32) {
+					switch p.c = c; start {
+					case 0:
+						p.from = from
+					case 1:
+						p.from, p.rowFrom = c, p.rowC
+					}
+					defer v.leave(v.enter())
+					v.compute(p, m, n)
+				}
+				want := slices.Clone(c)
+				run(plainGo, p, want)
+				var alive [3]func() bool
+				p.a, alive[0] = guarded(p.a, m%8)
+				p.b, alive[1] = guarded(p.b, n%8)
+				got, intact := guarded(c, (m+n)%8)
+				alive[2] = intact
+				run(v, p, got)
+				what := fmt.Sprintf("%s, %dx%d, %+v", name, m, n, []int{p.segments, p.steps, start, p.rectified})
+				equal(t, what, got, want)
+				for i := range alive {
+					if !alive[i]() {
+						t.Fatalf("%s: a value outside slice %d was written", what, i)
+					}
+				}
+			}
+		}
+	}
+}
+
+// The gradient of a filter has the reference's bits for windows of all sizes, which
+// assembly does in several ways, whatever the gradients are, and nothing else is
+// touched.
+func TestWindowMatchesReference(t *testing.T) {
+	for name, v := range variants(t) {
+		for cols := 1; cols <= 40; cols++ {
+			for rows := 1; rows <= 7; rows++ {
+				r := rand.New(rand.NewPCG(uint64(cols), uint64(rows)))
+				p := window{
+					rowX: 2*cols + r.IntN(9), step: 1 + r.IntN(cols), filters: 1 + r.IntN(3), rows: rows, cols: cols,
+					pixels: 1 + r.IntN(4), records: 1 + r.IntN(3),
+				}
+				p.corner = [4]int{0, r.IntN(cols), p.rowX, p.rowX + r.IntN(cols)}
+				p.recordX, p.recordD = (p.pixels-1)*p.step+p.corner[3]+(rows-1)*p.rowX+cols, p.pixels*p.filters+r.IntN(2)
+				p.x, p.d = wide(r, p.records*p.recordX, cols%2 == 0), wide(r, p.records*p.recordD, rows%2 == 0)
+				p.arg = make([]uint8, len(p.d))
+				for i := range p.d {
+					if p.arg[i] = uint8(r.IntN(4)); r.IntN(3) == 0 {
+						p.d[i] = []float32{0, float32(math.Copysign(0, -1)), 0x1p-130, -0x1p-140}[r.IntN(4)]
+					}
+				}
+				sum, bias := wide(r, rows*cols, true), wide(r, 1, true)
+				want := p
+				want.sum, want.bias = slices.Clone(sum), slices.Clone(bias)
+				plainGo.window(want)
+				var alive [4]func() bool
+				p.x, alive[0] = guarded(p.x, cols)
+				p.d, alive[1] = guarded(p.d, rows)
+				p.sum, alive[2] = guarded(sum, cols+rows)
+				p.bias, alive[3] = guarded(bias, rows)
+				before := v.enter()
+				v.window(p)
+				v.leave(before)
+				what := fmt.Sprintf("%s, window of %dx%d", name, rows, cols)
+				equal(t, what+": sum", p.sum, want.sum)
+				equal(t, what+": bias", p.bias, want.bias)
+				for i := range alive {
+					if !alive[i]() {
+						t.Fatalf("%s: a value outside slice %d was written", what, i)
+					}
+				}
+			}
+		}
 	}
 }

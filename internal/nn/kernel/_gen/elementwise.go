@@ -42,21 +42,49 @@ func (g *gen) elementwise() {
 		VZEROUPPER
 		RET`)
 
-	g.text("convertFMA writes dst[i] = src[i]*scale.", "convertFMA", "dst *float32, src *byte, n int, scale float32", 0, 28)
+	// Rows that are no whole number of vectors end with one that overlaps the last but
+	// one.
+	g.text("See box.convert.", "convertFMA", "p *box", 16, 8)
 	g.p(`
-		MOVQ dst+0(FP), DI
-		MOVQ src+8(FP), SI
-		MOVQ n+16(FP), CX
-		VBROADCASTSS scale+24(FP), Y15
+		MOVQ p+0(FP), BX
+		MOVQ box_dst(BX), R8
+		MOVQ box_bytes(BX), R9
+		VBROADCASTSS box_scale(BX), Y15
+		MOVQ box_cols(BX), DX
+		SUBQ $8, DX
+		MOVQ box_records(BX), AX
+		MOVQ AX, 0(SP)
+		record:
+		MOVQ R8, DI
+		MOVQ R9, SI
+		MOVQ box_rows(BX), CX
+		row:
 		XORQ AX, AX
+		CMPQ DX, $0
+		JEQ last
 		loop:
 		VPMOVZXBD (SI)(AX*1), Y0
 		VCVTDQ2PS Y0, Y0
 		VMULPS Y15, Y0, Y0
 		VMOVUPS Y0, (DI)(AX*4)
 		ADDQ $8, AX
-		CMPQ AX, CX
+		CMPQ AX, DX
 		JLT loop
+		last:
+		VPMOVZXBD (SI)(DX*1), Y0
+		VCVTDQ2PS Y0, Y0
+		VMULPS Y15, Y0, Y0
+		VMOVUPS Y0, (DI)(DX*4)
+		MOVQ box_rowDst(BX), AX
+		LEAQ (DI)(AX*4), DI
+		ADDQ box_rowSrc(BX), SI
+		DECQ CX
+		JNZ row
+		MOVQ box_recordDst(BX), AX
+		LEAQ (R8)(AX*4), R8
+		ADDQ box_recordSrc(BX), R9
+		DECQ 0(SP)
+		JNZ record
 		VZEROUPPER
 		RET`)
 

@@ -4,23 +4,63 @@ package main
 
 // neighbours writes the tables that convGradient reads.
 func (g *gen) neighbours() {
-	g.text(`neighbours writes n tables of four values: of pixel i, of the one right of it, and
-of the two below them. Pixels lie step values apart, rows row values.`,
-		"neighbours", "dst, src *float32, step, row, n int", 0, 40)
+	g.text("See tables.run.", "neighbours", "p *tables", 16, 8)
+	// SI tables; DI table; R8 from one pixel to the next, R9 from one row; AX and BX
+	// pixels; DX the row; R10 entries, CX left; R11 rows left; R12 the record.
 	g.p(`
-		MOVQ dst+0(FP), DI
-		MOVQ src+8(FP), SI
-		MOVQ step+16(FP), R8
+		MOVQ p+0(FP), SI
+		MOVQ tables_dst(SI), DI
+		MOVQ tables_src(SI), R12
+		MOVQ tables_step(SI), R8
 		SHLQ $2, R8
-		MOVQ row+24(FP), R9
-		LEAQ (SI)(R9*4), BX
-		MOVQ n+32(FP), CX
-		VMOVSS (SI), X2
+		MOVQ tables_row(SI), R9
+		SHLQ $2, R9
+		MOVQ tables_entries(SI), R10
+		MOVQ tables_records(SI), AX
+		MOVQ AX, 0(SP)
+		record:
+		MOVQ R12, DX
+		MOVQ tables_rows(SI), R11
+		row:
+		MOVQ DX, AX
+		LEAQ (DX)(R9*1), BX
+		MOVQ R10, CX
+		CMPQ R8, $4
+		JNE few
+		SUBQ $4, CX
+		JLT rest
+		four:
+		VMOVUPS (AX), X0
+		VMOVUPS 4(AX), X1
+		VMOVUPS (BX), X2
+		VMOVUPS 4(BX), X3
+		VUNPCKLPS X1, X0, X4
+		VUNPCKHPS X1, X0, X5
+		VUNPCKLPS X3, X2, X6
+		VUNPCKHPS X3, X2, X7
+		VUNPCKLPD X6, X4, X0
+		VUNPCKHPD X6, X4, X1
+		VUNPCKLPD X7, X5, X2
+		VUNPCKHPD X7, X5, X3
+		VMOVUPS X0, (DI)
+		VMOVUPS X1, 16(DI)
+		VMOVUPS X2, 32(DI)
+		VMOVUPS X3, 48(DI)
+		ADDQ $16, AX
+		ADDQ $16, BX
+		ADDQ $64, DI
+		SUBQ $4, CX
+		JGE four
+		rest:
+		ADDQ $4, CX
+		JEQ done
+		few:
+		VMOVSS (AX), X2
 		VINSERTPS $0x10, (BX), X2, X2
 		entry:
-		ADDQ R8, SI
+		ADDQ R8, AX
 		ADDQ R8, BX
-		VMOVSS (SI), X1
+		VMOVSS (AX), X1
 		VINSERTPS $0x10, (BX), X1, X1
 		VUNPCKLPS X1, X2, X3
 		VMOVUPS X3, (DI)
@@ -28,15 +68,24 @@ of the two below them. Pixels lie step values apart, rows row values.`,
 		ADDQ $16, DI
 		DECQ CX
 		JNZ entry
+		done:
+		ADDQ R9, DX
+		DECQ R11
+		JNZ row
+		MOVQ tables_record(SI), AX
+		LEAQ (R12)(AX*4), R12
+		DECQ 0(SP)
+		JNZ record
 		RET`)
 }
 
 // convGradient is the gradient of the weights of a 3x3 convolution through its
 // 2x2 max-pool. Only one of four places has a gradient; which, the byte says.
 func (g *gen) convGradient() {
-	g.text("See tap.run.", "convGradient3x3", "p *tap", 16, 8)
+	g.text("See tap.run.", "convGradient3x3", "p *tap", 40, 8)
 	// SI tap; AX, BX, DI rows of the table, R8 a row of it; R9 gradients, R11
-	// places, R10 a pixel of them; CX pixels left; DX sums, R13 a row of them.
+	// places, R10 a pixel of them; CX pixels left; DX sums, R13 a row of them; R14
+	// and R15 the first record's gradients and places.
 	g.p(`
 		MOVQ p+0(FP), SI
 		MOVQ tap_rowTable(SI), R8
@@ -58,10 +107,17 @@ func (g *gen) convGradient() {
 	g.p(`
 		VMOVUPS (R12), Y9
 		MOVQ tap_table(SI), AX
+		MOVQ AX, 16(SP)
+		MOVQ R14, 24(SP)
+		MOVQ R15, 32(SP)
+		MOVQ tap_records(SI), AX
+		MOVQ AX, 8(SP)
+		record:
+		MOVQ 16(SP), AX
 		LEAQ (AX)(R8*1), BX
 		LEAQ (AX)(R8*2), DI
-		MOVQ R14, R9
-		MOVQ R15, R11
+		MOVQ 24(SP), R9
+		MOVQ 32(SP), R11
 		MOVQ tap_pixels(SI), CX
 		PCALIGN $32
 		pixel:
@@ -83,6 +139,15 @@ func (g *gen) convGradient() {
 		ADDQ R10, R11
 		DECQ CX
 		JNZ pixel
+		MOVQ tap_recordTable(SI), AX
+		SHLQ $2, AX
+		ADDQ AX, 16(SP)
+		MOVQ tap_recordD(SI), AX
+		ADDQ AX, 32(SP)
+		SHLQ $2, AX
+		ADDQ AX, 24(SP)
+		DECQ 8(SP)
+		JNZ record
 		MOVQ DX, AX`)
 	for k := range 9 {
 		g.p("VMOVUPS Y%d, (AX)\nADDQ R13, AX", k)
@@ -99,7 +164,9 @@ func (g *gen) convGradient() {
 		RET`)
 }
 
-// scatter adds a multiple of one matrix to another.
+// scatter adds a multiple of one matrix to another. A masked store takes some tens of
+// cycles on some processors, so where the next row follows it is written over with
+// what it holds.
 func (g *gen) scatter() {
 	g.text("See addScaled.", "addScaledFMA", "dst *float32, rowDst int, src *float32, rowSrc, rows, cols int, v float32, mask *int32", 0, 64)
 	g.p(`
@@ -130,6 +197,18 @@ func (g *gen) scatter() {
 		tail:
 		CMPQ AX, DX
 		JEQ done
+		CMPQ CX, $1
+		JEQ last
+		CMPQ R8, $32
+		JLT last
+		VMASKMOVPS (SI)(AX*4), Y3, Y2
+		VMOVUPS (DI)(AX*4), Y4
+		VMOVAPS Y4, Y1
+		VFMADD231PS Y2, Y0, Y1
+		VBLENDVPS Y3, Y1, Y4, Y1
+		VMOVUPS Y1, (DI)(AX*4)
+		JMP done
+		last:
 		VMASKMOVPS (DI)(AX*4), Y3, Y1
 		VMASKMOVPS (SI)(AX*4), Y3, Y2
 		VFMADD231PS Y2, Y0, Y1
