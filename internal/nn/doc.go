@@ -21,7 +21,9 @@
 //
 // The arena holds, in this order: weights; first moments, second moments,
 // gradients of the parameters (these three for training only); activations;
-// workspace. A convolution is computed together with the ReLU and max-pool that
+// workspace. Unless gradients are to be kept, or needed as a whole, each is used by the
+// optimizer as soon as it is made, and there is room for those of one stage only; of
+// a dense layer's weights, for some rows. A convolution is computed together with the ReLU and max-pool that
 // follow it, row by row, so its full output exists nowhere; of a maximum one
 // byte tells the place. The gradient of a value overwrites the value: the stage
 // that consumed the value needs it last, for the gradient of its weights and to
@@ -31,8 +33,17 @@
 // A batch normalisation is computed with the ReLU and max-pool that follow it,
 // after a pass over the whole convolution before it, which it keeps: its own
 // gradient needs the values before normalisation. Outside training it works in
-// place. Dropout works in place too, and makes its mask again for the backward
-// pass.
+// place. With Config.Remake what it gives is made again where the backward pass needs
+// it, not kept. Dropout works in place too, and makes its mask again for the backward
+// pass. An add works in place on what it adds to; what an earlier layer made is
+// kept for it, and copied only where something would overwrite it.
+//
+// A first convolution and a dense layer right after it are one stage, which is
+// computed by ranges of pixels, of all records: a thread does a range's convolution
+// and its part of the dense layer's sums; backward, the gradients and updates of the
+// range's weights, the gradient of its pixels, and of the convolution. So weights,
+// moments and activations stay in one core's cache. Such a stage reads images as the
+// bytes that they are.
 //
 // # Invariants
 //
@@ -47,7 +58,9 @@
 //     there: it does not depend on how records are cut into parts. What dropout
 //     drops does not either. Batch normalisation is the exception: its
 //     statistics are those of the whole batch, so its steps are not cut.
-//  5. A step that fails leaves weights and moments as they were.
+//  5. A step that fails leaves weights and moments as they were; but if its loss is
+//     finite and a gradient is not, and gradients are used as they are made, they are
+//     undefined.
 //
 // Everything is called from one goroutine per instance. Programs are immutable
 // and shared freely. The planner uses Compile and Sizes only.

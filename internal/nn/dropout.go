@@ -24,8 +24,17 @@ func newDropout(layer int, rate float64) dropout {
 
 // mask returns the generator of the layer's mask in a step.
 func (d dropout) mask(s StepInput) stream {
-	key := uint64(0x64726f706f7574) // the word, so that no key is one of Init's
-	for _, word := range [...]uint64{s.Seed, uint64(s.Replica), uint64(s.Step), d.layer} {
+	return stepStream("dropout", s, d.layer)
+}
+
+// stepStream returns a generator for one purpose in a step: a word of at most eight
+// letters, so that no key is one of Init's, and a number.
+func stepStream(purpose string, s StepInput, number uint64) stream {
+	key := uint64(0)
+	for i := range len(purpose) {
+		key = key<<8 | uint64(purpose[i])
+	}
+	for _, word := range [...]uint64{s.Seed, uint64(s.Replica), uint64(s.Step), number} {
 		key = mix(3*key + mix(word+golden) + golden)
 	}
 	return stream{key: key}

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"disdel/internal/nn/kernel"
+	"disdel/internal/points"
 )
 
 // The files in testdata come from PyTorch; testdata/golden.py says how they were
@@ -90,7 +91,11 @@ func matchLosses(t *testing.T, want []float64, step func(i int) (float64, error)
 
 // forSets runs a test of each name with each kernel set.
 func forSets(t *testing.T, names []string, test func(t *testing.T, name string, set kernel.Set)) {
-	for _, set := range sets(t) {
+	tried := sets(t)
+	if points.Stride > 1 {
+		tried = []kernel.Set{kernel.Best()} // the fastest
+	}
+	for _, set := range tried {
 		for _, name := range names {
 			t.Run(name+" "+set.Name, func(t *testing.T) { test(t, name, set) })
 		}
@@ -101,7 +106,7 @@ func TestStepsMatchPyTorch(t *testing.T) {
 	forSets(t, []string{"cnn", "mlp"}, func(t *testing.T, name string, set kernel.Set) {
 		spec := named(t, name, Shape{8, 8, 1}, 10)
 		g := readGolden(t, name, spec)
-		in := bindSet(t, spec, Config{Batch: goldenBatch, Train: true, Optimizer: Adam(1e-3)}, set)
+		in := bindSet(t, spec, Config{Batch: goldenBatch, Train: true, Optimizer: Adam(1e-3), KeepGradients: true}, set)
 		in.Init(0) // for the moments
 		copy(in.Weights(), g.weights)
 		matchLosses(t, g.losses, func(i int) (float64, error) {
@@ -136,8 +141,51 @@ func TestOptimizersMatchKeras(t *testing.T) {
 	})
 }
 
+// What a job can add to the loss, the records and the rate does what it is meant to do.
+func TestTrainingOptionsMatchPyTorch(t *testing.T) {
+	spec := named(t, "cnn", Shape{8, 8, 1}, 10)
+	g := readGolden(t, "cnn", spec)
+	var losses map[string][]float64
+	readJSON(t, "golden-training.json", &losses)
+	forSets(t, []string{ScheduleCosine, ScheduleStep}, func(t *testing.T, name string, set kernel.Set) {
+		cfg := Config{Batch: goldenBatch, Train: true, Optimizer: SGD(0.05)}
+		o := &cfg.Optimizer
+		o.Schedule, o.ScheduleSteps = name, 10
+		if name == ScheduleCosine {
+			o.WarmupSteps, o.L2, o.ClipNorm, cfg.LabelSmoothing = 2, 0.01, 0.5, 0.1
+		} else {
+			o.L2, cfg.Augment = 0.001, Augment{Flips: true, Shifts: 2}
+		}
+		if len(losses[name]) != 10 {
+			t.Fatal(losses)
+		}
+		in := bindSet(t, spec, cfg, set)
+		in.Init(0)
+		copy(in.Weights(), g.weights)
+		matchLosses(t, losses[name], func(i int) (float64, error) { return takeStep(in, g.x, g.y, i) })
+	})
+}
+
 func TestDeepStepsMatchPyTorch(t *testing.T) {
-	forSets(t, []string{"cnn-deep"}, matchDeep)
+	forSets(t, []string{"cnn-deep", "lenet5", "resnet20"}, matchDeep)
+}
+
+// signedSums are the sums of a tensor's values as testdata/golden.py makes them: the
+// differences between two tensors' are as large as their distance.
+func signedSums(tensor int, values []float64) (sums []float64) {
+	s := stream{key: 1000 + uint64(tensor)}
+	sums = make([]float64, 8)
+	for i, v := range values {
+		bits := s.at(uint64(i))
+		for k := range sums {
+			if bits>>k&1 != 0 {
+				sums[k] += v
+			} else {
+				sums[k] -= v
+			}
+		}
+	}
+	return sums
 }
 
 func matchDeep(t *testing.T, name string, set kernel.Set) {
@@ -145,13 +193,14 @@ func matchDeep(t *testing.T, name string, set kernel.Set) {
 		Seed, Records uint64
 		Replica       int
 		Losses, Norms []float64
-		Gradients     [][]float64
+		Sums          [][]float64
 		Moving        []float64
 		Logits        []float64
 	}
-	readJSON(t, "golden-cnn-deep.json", &g)
-	spec := named(t, name, Shape{4, 4, 1}, 10)
-	in := bindSet(t, spec, Config{Batch: goldenBatch, Train: true, Optimizer: Adam(1e-3)}, set)
+	readJSON(t, "golden-"+name+".json", &g)
+	side := map[string]int{"cnn-deep": 4, "lenet5": 16, "resnet20": 8}[name]
+	spec := named(t, name, Shape{side, side, 1}, 10)
+	in := bindSet(t, spec, Config{Batch: goldenBatch, Train: true, Optimizer: Adam(1e-3), KeepGradients: true}, set)
 	in.Init(g.Seed)
 	x, y := records(spec, goldenBatch, g.Records)
 	matchLosses(t, g.Losses, func(i int) (float64, error) {
@@ -159,26 +208,23 @@ func matchDeep(t *testing.T, name string, set kernel.Set) {
 		if i > 1 {
 			return loss, err
 		}
+		if learned := len(Learned(spec.Params())); len(g.Sums) != learned || len(g.Norms) != learned {
+			t.Fatalf("%d tensors, want %d", learned, len(g.Sums))
+		}
 		for i, p := range Learned(spec.Params()) {
 			got := wide(p.of(in.Gradients()))
-			var some []float64
-			for j := 0; j < len(got); j += max(1, len(got)/50) {
-				some = append(some, got[j])
-			}
-			if len(some) != len(g.Gradients[i]) {
-				t.Fatalf("%s: %d values, want %d", p.Name, len(some), len(g.Gradients[i]))
-			}
-			if off, norm := distance(some, g.Gradients[i]); norm == 0 || off > 1e-5*norm {
-				t.Errorf("%s: gradient off by %.2g of %.2g", p.Name, off, norm)
-			}
-			if _, norm := distance(got, got); math.Abs(norm-g.Norms[i]) > 1e-5*norm {
+			off, _ := distance(signedSums(i, got), g.Sums[i])
+			if _, norm := distance(got, got); math.Abs(norm-g.Norms[i]) > 1e-5*g.Norms[i] {
 				t.Errorf("%s: gradient of length %.8g, want %.8g", p.Name, norm, g.Norms[i])
+			}
+			if off /= math.Sqrt(8); g.Norms[i] == 0 || off > 1e-4*g.Norms[i] {
+				t.Errorf("%s: gradient off by %.2g of %.2g", p.Name, off, g.Norms[i])
 			}
 		}
 		return loss, err
 	})
-	if off, norm := distance(wide(in.Weights()[spec.LearnedCount():]), g.Moving); norm == 0 || off > 1e-4*norm {
-		t.Errorf("moving statistics off by %.2g of %.2g", off, norm)
+	if len(g.Moving) > 0 || spec.ParamCount() > spec.LearnedCount() {
+		matchMoving(t, spec, in, g.Moving)
 	}
 	logits, err := in.Predict(x, goldenBatch, scale)
 	if err != nil {
@@ -187,7 +233,18 @@ func matchDeep(t *testing.T, name string, set kernel.Set) {
 	if off, norm := distance(wide(logits), g.Logits); norm == 0 || off > 1e-4*norm {
 		t.Errorf("logits off by %.2g of %.2g", off, norm)
 	}
-	if i := slices.IndexFunc(spec.Layers, func(l Layer) bool { return l.Kind == KindDropout }); i != 17 {
+	if i := slices.IndexFunc(spec.Layers, func(l Layer) bool { return l.Kind == KindDropout }); name == "cnn-deep" && i != 17 {
 		t.Errorf("dropout is layer %d: testdata/golden.py takes 17", i)
+	}
+}
+
+func matchMoving(t *testing.T, spec Spec, in *Instance, want []float64) {
+	t.Helper()
+	got := wide(in.Weights()[spec.LearnedCount():])
+	if len(got) != len(want) {
+		t.Fatalf("%d moving statistics, want %d", len(got), len(want))
+	}
+	if off, norm := distance(got, want); norm == 0 || off > 1e-4*norm {
+		t.Errorf("moving statistics off by %.2g of %.2g", off, norm)
 	}
 }

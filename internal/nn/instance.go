@@ -6,14 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"unsafe"
 
 	"disdel/internal/nn/kernel"
 )
 
 // Errors of Compile, Bind and Instance.
 var (
-	// ErrNonFinite: the loss or a gradient is NaN or infinite.
+	// ErrNonFinite: the loss or a gradient is NaN or infinite. See Instance.Step for
+	// what that leaves.
 	ErrNonFinite = errors.New("nn: not finite")
 	// ErrInput: records, labels, counts or an arena of the wrong size.
 	ErrInput = errors.New("nn: bad input")
@@ -27,6 +27,9 @@ type Instance struct {
 	program *Program
 	set     kernel.Set
 	team    *kernel.Team
+	// Of the step under way: its number, and the set for those who have one thread.
+	step   int
+	single kernel.Set
 
 	weights, gradients, m, v []float32
 	scratch, zeros           []float32
@@ -42,106 +45,19 @@ type bound struct {
 	arg     []uint8
 	w, bias []float32 // of a norm: gamma and beta
 	grad    kernel.Gradient
+	joint   *kernel.JointData
+	// Where gradients are used as they are made: what takes those of a dense layer's
+	// weights, and the others, which are used when the stage is done.
+	consumer *kernel.Consumer
+	updates  []update
 
 	// Of a norm: the statistics of the batch, and their moving averages.
 	mean, variance             []float32
 	movingMean, movingVariance []float32
-}
-
-// Bind lays the program over the first Sizes().Total bytes of arena, which
-// must be aligned to 64 bytes; bytes beyond are never touched. Weights and moments
-// are kept: call Init, or fill Weights and Moments, before the first use. With more
-// than one thread the instance has goroutines, which Close ends.
-func (p *Program) Bind(arena []byte, set kernel.Set) (*Instance, error) {
-	if int64(len(arena)) < p.sizes.Total {
-		return nil, fmt.Errorf("%w: arena of %d bytes, the program needs %d", ErrInput, len(arena), p.sizes.Total)
-	}
-	if a := uintptr(unsafe.Pointer(unsafe.SliceData(arena))) % alignment; a != 0 {
-		return nil, fmt.Errorf("%w: arena starts %d bytes after a multiple of %d", ErrInput, a, alignment)
-	}
-	if set.Name == "" {
-		return nil, fmt.Errorf("%w: empty kernel set", ErrInput)
-	}
-	in := &Instance{program: p, stages: make([]bound, len(p.stages))}
-	in.team = kernel.NewTeam(p.cfg.Threads, p.cfg.Spin)
-	in.set = set.On(in.team)
-	at := int64(0)
-	region := func(bytes int64) []byte {
-		at += bytes
-		return arena[at-bytes : at : at]
-	}
-	in.weights = floats(region(p.sizes.Weights))[:p.count:p.count]
-	if p.cfg.Train {
-		for i, moment := range []*[]float32{&in.m, &in.v} {
-			if i < p.cfg.Optimizer.Moments() {
-				*moment = floats(region(p.sizes.Gradients))[:p.learn:p.learn]
-			}
-		}
-		in.gradients = floats(region(p.sizes.Gradients))[:p.learn:p.learn]
-	}
-	activations := region(p.sizes.Activations)
-	in.scratch = floats(region(4 * p.scratch))
-	partials := floats(region(4 * p.partials))
-	// A layer without a bias has zeros for one, which nothing changes, and its
-	// gradient is dropped.
-	in.zeros = floats(region(4 * p.zeros))
-	in.Restore()
-	var dropped []float32
-	if p.cfg.Train {
-		dropped = floats(region(4 * p.zeros))
-	}
-	predicted := region(align(2 * int64(p.cfg.Batch)))
-	in.predicted = unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(predicted))), p.cfg.Batch)
-
-	bytes := func(b *buffer) []byte { return activations[b.offset : b.offset+b.bytes : b.offset+b.bytes] }
-	for i, s := range p.stages {
-		b := bound{stage: s, x: floats(bytes(p.values[s.in])), y: floats(bytes(p.values[s.out]))}
-		if s.arg != nil {
-			b.arg = bytes(s.arg)
-		}
-		if s.learns() {
-			weight := p.params[s.weight]
-			b.w = weight.of(in.weights)
-			if s.noBias {
-				b.bias = in.zeros[:weight.Shape[len(weight.Shape)-1]]
-			} else {
-				b.bias = p.params[s.weight+1].of(in.weights)
-			}
-			if p.cfg.Train {
-				b.grad.W = weight.of(in.gradients)
-				if s.noBias {
-					b.grad.Bias = dropped[:len(b.bias)]
-				} else {
-					b.grad.Bias = p.params[s.weight+1].of(in.gradients)
-				}
-				if s.kind == stageConv {
-					b.grad.Partial = partials[s.partial:][:s.conv.Partials()]
-				}
-			}
-		}
-		if s.kind == stageNorm {
-			b.movingMean, b.movingVariance = p.params[s.state].of(in.weights), p.params[s.state+1].of(in.weights)
-			if s.stats != nil {
-				stats := bytes(s.stats)
-				b.mean, b.variance = floats(stats[:len(stats)/2])[:s.norm.C], floats(stats[len(stats)/2:])[:s.norm.C]
-			}
-		}
-		in.stages[i] = b
-	}
-	in.input = floats(bytes(p.values[0]))
-	in.logits = in.stages[len(in.stages)-1].y
-	return in, nil
-}
-
-// of returns the tensor's part of a flat vector.
-func (p Param) of(flat []float32) []float32 { return flat[p.Offset : p.Offset+p.Len : p.Offset+p.Len] }
-
-// floats views bytes, aligned to four at least, as float32.
-func floats(b []byte) []float32 {
-	if len(b) == 0 {
-		return nil
-	}
-	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
+	// earlier is what an add adds.
+	earlier []float32
+	// made and remade are the input before and after it is made again.
+	made, remade []float32
 }
 
 // Restore makes the instance usable again after its part of the arena has held
@@ -165,8 +81,14 @@ func (in *Instance) Weights() []float32 { return in.weights }
 func (in *Instance) Moments() (m, v []float32) { return in.m, in.v }
 
 // Gradients is a view of the last step's gradients of what is learned, in the
-// order of Spec.Params; nil without training. Undefined before the first step.
-func (in *Instance) Gradients() []float32 { return in.gradients }
+// order of Spec.Params; nil unless Config.KeepGradients. After Step they are what the
+// optimizer made of them by Optimizer.L2 and ClipNorm. Undefined before the first step.
+func (in *Instance) Gradients() []float32 {
+	if !in.program.cfg.KeepGradients {
+		return nil
+	}
+	return in.gradients
+}
 
 // StepInput is what one step trains on.
 type StepInput struct {
@@ -182,29 +104,40 @@ type StepInput struct {
 	// Step counts the optimizer's steps from 1.
 	Step int
 	// First is the place of the first record in the step's batch, where the
-	// records are a part of it. Only dropout needs it.
+	// records are a part of it. Only dropout and Augment need it.
 	First int
-	// Seed and Replica, with Step, decide what dropout drops. Other models do
-	// not need them.
+	// Seed and Replica, with Step, decide what dropout drops and what Augment
+	// does. Other programs do not need them.
 	Seed    uint64
 	Replica int
 }
 
 // Step trains on a batch. loss is the mean softmax cross-entropy of its records
-// before the update, as training sees them: after dropout, normalised by the
-// batch's statistics. The gradient is that of the mean. ErrNonFinite when the
+// before the update, as training sees them: augmented, after dropout, normalised by the
+// batch's statistics, with smoothed labels. The gradient is that of the mean. ErrNonFinite when the
 // loss, a gradient or a statistic is not finite; ErrInput for wrong lengths or
-// labels. After an error weights and moments are what they were.
+// labels. After an error weights and moments are what they were, but for a gradient
+// that is not finite though the loss is: it may be found when some are changed already.
+// Then they are to be filled anew.
 func (in *Instance) Step(s StepInput) (loss float64, err error) {
-	if loss, err = in.Gradient(s); err == nil {
+	if loss, err = in.pass(s); err == nil {
 		in.update(s.Step)
 	}
 	return loss, err
 }
 
 // Gradient does what Step does, but for the update: Gradients has the result,
-// weights, moments and moving statistics are what they were.
+// weights, moments and moving statistics are what they were. It needs
+// Config.KeepGradients.
 func (in *Instance) Gradient(s StepInput) (loss float64, err error) {
+	if in.program.cfg.Train && !in.program.cfg.KeepGradients {
+		return 0, fmt.Errorf("%w: the program keeps no gradients", ErrInput)
+	}
+	return in.pass(s)
+}
+
+// pass goes forward and backward. Gradients are kept, or used.
+func (in *Instance) pass(s StepInput) (loss float64, err error) {
 	if !in.program.cfg.Train {
 		return 0, ErrNotTraining
 	}
@@ -215,30 +148,38 @@ func (in *Instance) Gradient(s StepInput) (loss float64, err error) {
 	if err := in.checkStep(s); err != nil {
 		return 0, err
 	}
-	size, piece, sum := in.program.spec.Input.Elements(), in.program.cfg.MicroBatch, 0.0
+	in.step = s.Step
+	piece, sum := in.program.cfg.MicroBatch, 0.0
 	for from := 0; from < n; from += piece {
 		to := min(from+piece, n)
 		p := &part{StepInput: s, from: from, last: to == n}
-		var pixels []byte
-		if s.Values == nil {
-			pixels = s.Pixels[from*size : to*size]
-		}
-		in.forward(pixels, to-from, s.Scale, p)
-		sum = in.loss(sum, s.Labels[from:to])
+		in.forward(in.records(s.Pixels, s.Values, s.Scale, from), to-from, p)
+		sum = in.loss(sum, s.Labels[from:to], in.program.cfg.LabelSmoothing)
 		if loss = sum / float64(n); !finite(loss) {
 			return loss, fmt.Errorf("%w: loss %v at step %d", ErrNonFinite, loss, s.Step)
 		}
-		in.backward(s.Labels[from:to], 1/float64(n), p)
-	}
-	if !in.set.Finite(in.gradients) {
-		return loss, fmt.Errorf("%w: gradient at step %d, loss %v", ErrNonFinite, s.Step, loss)
-	}
-	for i := range in.stages {
-		if b := &in.stages[i]; !kernel.Finite(b.mean) || !kernel.Finite(b.variance) {
-			return loss, fmt.Errorf("%w: statistics of stage %d at step %d, loss %v", ErrNonFinite, i, s.Step, loss)
+		for i := range in.stages {
+			if b := &in.stages[i]; !kernel.Finite(b.mean) || !kernel.Finite(b.variance) {
+				return loss, fmt.Errorf("%w: statistics of stage %d at step %d, loss %v", ErrNonFinite, i, s.Step, loss)
+			}
+		}
+		if !in.backward(s.Labels[from:to], 1/float64(n), p) {
+			return loss, fmt.Errorf("%w: gradient at step %d, loss %v", ErrNonFinite, s.Step, loss)
 		}
 	}
+	if !in.program.consumes && !in.set.Finite(in.gradients) {
+		return loss, fmt.Errorf("%w: gradient at step %d, loss %v", ErrNonFinite, s.Step, loss)
+	}
 	return loss, nil
+}
+
+// records returns the records of a call from number first on.
+func (in *Instance) records(pixels []byte, values []float32, scale float32, first int) kernel.Input {
+	at := first * in.program.spec.Input.Elements()
+	if values != nil {
+		return kernel.Input{Values: values[at:]}
+	}
+	return kernel.Input{Pixels: pixels[at:], Scale: scale}
 }
 
 // part is a range of the records of a step, from the record from on.
@@ -248,10 +189,12 @@ type part struct {
 	last bool // no other follows
 }
 
-// update changes weights and moments by the gradients, and the moving
-// statistics by those of the batch.
+// update changes weights and moments by the gradients, unless they are used already,
+// and the moving statistics by those of the batch.
 func (in *Instance) update(t int) {
-	in.program.cfg.Optimizer.Apply(in.set, t, in.weights[:in.program.learn], in.gradients, in.m, in.v)
+	if !in.program.consumes {
+		in.program.cfg.Optimizer.Apply(in.set, in.program.params, t, in.weights[:in.program.learn], in.gradients, in.m, in.v)
+	}
 	// Corrected as Adam's moments are: the first step leaves nothing of what
 	// stood there before, and a moving statistic is always a mean of real ones.
 	momentum := normMomentum * (1 - power(normMomentum, t-1)) / (1 - power(normMomentum, t))
@@ -271,7 +214,7 @@ func (in *Instance) Predict(x []byte, n int, scale float32) (logits []float32, e
 	if err := in.check(x, n, nil); err != nil {
 		return nil, err
 	}
-	in.forward(x, n, scale, nil)
+	in.forward(in.records(x, nil, scale, 0), n, nil)
 	return in.logits[:n*in.program.spec.Classes], nil
 }
 
@@ -284,11 +227,11 @@ func (in *Instance) Evaluate(x []byte, y []uint16, scale float32) (lossSum float
 		return 0, nil, err
 	}
 	predicted = in.predicted[:len(y)]
-	size, classes, piece := in.program.spec.Input.Elements(), in.program.spec.Classes, in.program.cfg.MicroBatch
+	classes, piece := in.program.spec.Classes, in.program.cfg.MicroBatch
 	for from := 0; from < len(y); from += piece {
 		to := min(from+piece, len(y))
-		in.forward(x[from*size:to*size], to-from, scale, nil)
-		lossSum = in.loss(lossSum, y[from:to])
+		in.forward(in.records(x, nil, scale, from), to-from, nil)
+		lossSum = in.loss(lossSum, y[from:to], 0)
 		for i := range predicted[from:to] {
 			predicted[from+i] = uint16(kernel.ArgMax(in.logits[i*classes:][:classes]))
 		}
@@ -346,12 +289,20 @@ func (in *Instance) checkStep(s StepInput) error {
 
 // forward leaves the logits of n records in their buffer: as training sees them
 // if p is not nil, else as they are.
-func (in *Instance) forward(x []byte, n int, scale float32, p *part) {
-	if p != nil && p.Values != nil {
-		size := in.program.spec.Input.Elements()
-		copy(in.input, p.Values[p.from*size:][:n*size])
+func (in *Instance) forward(x kernel.Input, n int, p *part) {
+	if size := n * in.program.spec.Input.Elements(); in.input == nil {
+		// The first stage reads it as it is.
+	} else if x.Values != nil {
+		copy(in.input, x.Values[:size])
 	} else {
-		in.set.Convert(in.input, x, scale)
+		in.set.Convert(in.input, x.Pixels[:size], x.Scale)
+	}
+	if p != nil {
+		in.augment(n, p)
+	}
+	in.rewind()
+	if in.input != nil {
+		x = kernel.Input{Values: in.input}
 	}
 	for i := range in.stages {
 		s := &in.stages[i]
@@ -360,6 +311,12 @@ func (in *Instance) forward(x []byte, n int, scale float32, p *part) {
 			in.set.ConvForward(s.conv, n, s.x, s.w, s.bias, s.y, s.arg, in.scratch)
 		case stageDense:
 			in.set.DenseForward(s.dense, n, s.x, s.w, s.bias, s.y, in.scratch)
+		case stageJoint:
+			s.joint.X = x
+			in.set.JointForward(s.geometry(), n, s.joint)
+			if p == nil {
+				s.joint.X = kernel.Input{}
+			}
 		case stageReLU:
 			kernel.ReLU(s.x[:n*s.inLen])
 		case stagePool:
@@ -377,15 +334,26 @@ func (in *Instance) forward(x []byte, n int, scale float32, p *part) {
 			if p != nil {
 				s.drop.apply(s.x[:n*s.inLen], s.drop.mask(p.StepInput), (p.First+p.from)*s.inLen)
 			}
+		case stageAdd:
+			in.set.AddResidual(s.residual, n, s.earlier, s.y)
+		case stageCopy:
+			copy(s.y, s.x[:n*s.inLen])
+		case stageGlobalAvg:
+			kernel.GlobalAvg(s.global, n, s.x, s.y)
 		}
 	}
 }
 
 // loss adds the records' losses to sum in their order.
-func (in *Instance) loss(sum float64, y []uint16) float64 {
+func (in *Instance) loss(sum float64, y []uint16, smoothing float64) float64 {
 	classes := in.program.spec.Classes
 	for i, label := range y {
-		sum += kernel.CrossEntropy(in.logits[i*classes:][:classes], int(label))
+		logits := in.logits[i*classes:][:classes]
+		if smoothing == 0 {
+			sum += kernel.CrossEntropy(logits, int(label))
+		} else {
+			sum += kernel.SmoothCrossEntropy(logits, int(label), smoothing)
+		}
 	}
 	return sum
 }
@@ -394,13 +362,20 @@ func (in *Instance) loss(sum float64, y []uint16) float64 {
 // to the gradients of the parameters, which start from zero at the first part
 // and are complete after the last. Records are added in order, so a batch may come
 // in parts; not for models with batchnorm, whose statistics are those of the whole
-// batch.
-func (in *Instance) backward(y []uint16, factor float64, p *part) {
+// batch. If gradients are used as they are made, it says whether all were finite.
+func (in *Instance) backward(y []uint16, factor float64, p *part) (finite bool) {
 	classes, n := in.program.spec.Classes, len(y)
+	smoothing := in.program.cfg.LabelSmoothing
 	for i, label := range y {
-		kernel.CrossEntropyGradient(in.logits[i*classes:][:classes], int(label), factor)
+		logits := in.logits[i*classes:][:classes]
+		if smoothing == 0 {
+			kernel.CrossEntropyGradient(logits, int(label), factor)
+		} else {
+			kernel.SmoothCrossEntropyGradient(logits, int(label), smoothing, factor)
+		}
 	}
 	for i := len(in.stages) - 1; i >= 0; i-- {
+		in.remake(i, n)
 		s := &in.stages[i]
 		s.grad.First, s.grad.Last = p.from == 0, p.last
 		// The gradient of a value takes the value's place.
@@ -408,11 +383,18 @@ func (in *Instance) backward(y []uint16, factor float64, p *part) {
 		if !s.inputDue {
 			dx = nil
 		}
+		in.maskAdds(s, n)
 		switch s.kind {
 		case stageConv:
 			in.set.ConvBackward(s.conv, n, s.x, s.w, s.arg, s.y, s.grad, dx, in.scratch)
 		case stageDense:
 			in.set.DenseBackward(s.dense, n, s.x, s.w, s.y, s.grad, dx, in.scratch)
+		case stageJoint:
+			d := s.joint
+			d.ConvGrad.First, d.ConvGrad.Last = s.grad.First, s.grad.Last
+			d.DenseGrad.First, d.DenseGrad.Last = s.grad.First, s.grad.Last
+			in.set.JointBackward(s.geometry(), n, d)
+			d.X = kernel.Input{}
 		case stageReLU:
 			// Whoever wrote the gradient of a rectified value has masked it.
 		case stagePool:
@@ -429,6 +411,22 @@ func (in *Instance) backward(y []uint16, factor float64, p *part) {
 			if dx != nil {
 				s.drop.apply(dx[:n*s.inLen], s.drop.mask(p.StepInput), (p.First+p.from)*s.inLen)
 			}
+		case stageAdd:
+			// The gradient of the sum is that of what is added to, in its place; the
+			// other is due in gatherAdds.
+		case stageCopy:
+			if dx != nil {
+				kernel.CopyGradient(s.x, s.y[:n*s.inLen], dx, s.rectified)
+			}
+		case stageGlobalAvg:
+			if dx != nil {
+				kernel.GlobalAvgBackward(s.global, n, s.x, s.y, dx)
+			}
+		}
+		in.gatherAdds(s, n)
+		if in.program.consumes && !in.consume(s) {
+			return false
 		}
 	}
+	return true
 }

@@ -306,7 +306,8 @@ func TestMomentsAreExact(t *testing.T) {
 	spec := withDense(Shape{1, 1, 9}, 3, Layer{Kind: KindDense, Units: 20}, Layer{Kind: KindBatchNorm})
 	learned := spec.LearnedCount()
 	for _, o := range []Optimizer{Adam(1e-3), AdamW(1e-3), SGD(1e-2), {Kind: KindSGD, LearningRate: 1e-2}} {
-		in := trainable(t, spec, 4, o)
+		in := bind(t, spec, Config{Batch: 4, Train: true, Optimizer: o, KeepGradients: true})
+		in.Init(1)
 		m, v := in.Moments()
 		if n := o.Moments(); (len(m) == learned) != (n > 0) || (len(v) == learned) != (n > 1) || len(in.Gradients()) != learned {
 			t.Errorf("%s: %d and %d moments, %d gradients of %d", o.Kind, len(m), len(v), len(in.Gradients()), learned)

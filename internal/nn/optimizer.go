@@ -51,6 +51,21 @@ type Optimizer struct {
 	Epsilon      float64 `json:"epsilon,omitempty"`
 	Momentum     float64 `json:"momentum,omitempty"`
 	WeightDecay  float64 `json:"weight_decay,omitempty"`
+
+	// Schedule is how LearningRate changes from step to step: ScheduleStep or
+	// ScheduleCosine, over ScheduleSteps steps; "" is ScheduleConstant, which has no
+	// ScheduleSteps. In the first WarmupSteps steps the rate grows in even steps to
+	// LearningRate, whatever the schedule.
+	Schedule      string `json:"schedule,omitempty"`
+	ScheduleSteps int    `json:"schedule_steps,omitempty"`
+	WarmupSteps   int    `json:"warmup_steps,omitempty"`
+	// L2 adds L2/2 times the sum of the squares of all weights, but not of biases
+	// and of what normalisations learn, to what is minimised; losses are reported
+	// without it. Unlike WeightDecay it goes through the gradient.
+	L2 float64 `json:"l2,omitempty"`
+	// ClipNorm, if not zero, is the most that the gradient's length over all tensors
+	// may be, the penalty's included; a longer one is scaled down.
+	ClipNorm float64 `json:"clip_norm,omitempty"`
 }
 
 // Adam returns Keras's Adam with the given learning rate (Keras's own is
@@ -100,7 +115,8 @@ func ParseOptimizer(name string, learningRate float64) (Optimizer, error) {
 
 // Validate says which field is out of its range: LearningRate and Epsilon in
 // (0, 1e6], Beta1, Beta2 and Momentum in [0, 1), WeightDecay in [0, 1e6] with
-// WeightDecay times LearningRate below 1.
+// WeightDecay times LearningRate below 1, L2 and ClipNorm in [0, 1e6], WarmupSteps
+// below ScheduleSteps where there is a schedule.
 func (o Optimizer) Validate() error {
 	if !slices.Contains(Optimizers(), o.Kind) {
 		return fmt.Errorf("%w: kind %.40q, known are: %s", ErrOptimizer, o.Kind, strings.Join(Optimizers(), ", "))
@@ -117,6 +133,8 @@ func (o Optimizer) Validate() error {
 		{"beta2", o.Beta2, adam, o.Beta2 >= 0 && o.Beta2 < 1},
 		{"epsilon", o.Epsilon, adam, o.Epsilon > 0 && o.Epsilon <= 1e6},
 		{"momentum", o.Momentum, !adam, o.Momentum >= 0 && o.Momentum < 1},
+		{"l2", o.L2, true, o.L2 >= 0 && o.L2 <= 1e6},
+		{"clip norm", o.ClipNorm, true, o.ClipNorm >= 0 && o.ClipNorm <= 1e6},
 		{"weight decay", o.WeightDecay, decays, o.WeightDecay >= 0 && o.WeightDecay <= 1e6 && o.WeightDecay*o.LearningRate < 1},
 	} {
 		switch {
@@ -125,6 +143,19 @@ func (o Optimizer) Validate() error {
 		case !f.used && f.value != 0:
 			return fmt.Errorf("%w: %s: %s is %v, but this kind has none", ErrOptimizer, o.Kind, f.name, f.value)
 		}
+	}
+	return o.validateSchedule()
+}
+
+func (o Optimizer) validateSchedule() error {
+	constant := o.Schedule == ""
+	switch {
+	case !constant && o.Schedule != ScheduleStep && o.Schedule != ScheduleCosine:
+		return fmt.Errorf("%w: schedule %.40q, known are: %s", ErrOptimizer, o.Schedule, strings.Join(Schedules(), ", "))
+	case constant && o.ScheduleSteps != 0:
+		return fmt.Errorf("%w: a constant learning rate over %d steps", ErrOptimizer, o.ScheduleSteps)
+	case o.WarmupSteps < 0 || !constant && o.WarmupSteps >= o.ScheduleSteps:
+		return fmt.Errorf("%w: %d steps of warm-up, %d in all", ErrOptimizer, o.WarmupSteps, o.ScheduleSteps)
 	}
 	return nil
 }
@@ -142,14 +173,20 @@ func (o Optimizer) Moments() int {
 	}
 }
 
-// Apply changes weights and moments by gradients, all of the same length, in
-// step t, counted from 1. m and v are used as far as Moments says.
-func (o Optimizer) Apply(set kernel.Set, t int, weights, gradients, m, v []float32) {
-	switch o.Kind {
+// piecewise says that a gradient may be applied piece by piece, which then needs no
+// params.
+func (o Optimizer) piecewise() bool { return o.L2 == 0 && o.ClipNorm == 0 }
+
+// Apply changes weights and moments by gradients, all of the same length and laid
+// out as params says, in step t, counted from 1. m and v are used as far as Moments
+// says. Where there is a penalty or a bound the gradients are completed first.
+func (o Optimizer) Apply(set kernel.Set, params []Param, t int, weights, gradients, m, v []float32) {
+	o.regularise(params, weights, gradients)
+	switch rate := o.Rate(t); o.Kind {
 	case KindSGD:
-		kernel.SGD(weights, gradients, m, kernel.SGDFactors{Rate: float32(o.LearningRate), Momentum: float32(o.Momentum)})
+		kernel.SGD(weights, gradients, m, kernel.SGDFactors{Rate: float32(rate), Momentum: float32(o.Momentum)})
 	case KindAdamW:
-		kernel.Decay(weights, float32(o.WeightDecay*o.LearningRate))
+		kernel.Decay(weights, float32(o.WeightDecay*rate))
 		set.Adam(weights, gradients, m, v, o.adam(t))
 	default:
 		set.Adam(weights, gradients, m, v, o.adam(t))
@@ -161,7 +198,7 @@ func (o Optimizer) adam(t int) kernel.AdamFactors {
 	unbias1 := 1 - power(o.Beta1, t)
 	unbias2 := 1 - power(o.Beta2, t)
 	return kernel.AdamFactors{
-		Alpha:   float32(o.LearningRate * math.Sqrt(unbias2) / unbias1),
+		Alpha:   float32(o.Rate(t) * math.Sqrt(unbias2) / unbias1),
 		Decay1:  float32(1 - o.Beta1),
 		Decay2:  float32(1 - o.Beta2),
 		Epsilon: float32(o.Epsilon),

@@ -26,6 +26,19 @@ type Config struct {
 	Train bool
 	// Optimizer must be valid if Train is set.
 	Optimizer Optimizer
+	// LabelSmoothing, in [0, 1), is the share of the target that training spreads
+	// evenly over all classes.
+	LabelSmoothing float64
+	// Augment changes the records that training sees.
+	Augment Augment
+	// KeepGradients keeps the gradients of a step as a whole: for Instance.Gradient
+	// and Instance.Gradients. Otherwise a step uses each for its update as soon as it
+	// is made, if the optimizer and MicroBatch allow it, and needs no memory for all.
+	KeepGradients bool
+	// Remake has the backward pass make outputs of batch normalisations again, which
+	// are not kept then: less memory for a little more time, with the same bits.
+	// Models without them are as they are.
+	Remake bool
 	// Threads is how many threads an instance works with, 0..MaxThreads, zero
 	// meaning one. Results do not depend on it; the workspace grows by a little
 	// with each.
@@ -44,8 +57,8 @@ const MaxThreads = 256
 type Sizes struct {
 	Weights     int64
 	Moments     int64 // Optimizer.Moments of learned values; zero without training
-	Gradients   int64 // of learned values; zero without training
-	Activations int64 // input, activations or their gradients, places of maxima, statistics
+	Gradients   int64 // of learned values, or of the stage under way; zero without training
+	Activations int64 // input unless it is read as bytes, activations or their gradients, places of maxima, statistics
 	Workspace   int64 // scratch of kernels, predicted classes
 	Total       int64 // the sum
 }
@@ -70,6 +83,10 @@ type Program struct {
 	values []*buffer // of float32
 	sizes  Sizes
 	flops  FLOPs
+	// consumes says that gradients are used as they are made; then gradients is the
+	// most float32 values of them that a stage leaves, else it is learn.
+	consumes  bool
+	gradients int64
 	// scratch and partials are the float32 values of workspace that kernels use as
 	// they like while they run, and that hold gradients which are not yet added up;
 	// zeros is as many as the widest layer without a bias has channels.
@@ -81,11 +98,15 @@ type stageKind int
 const (
 	stageConv  stageKind = iota // with the ReLU and max-pool after it, if any
 	stageDense                  // with the ReLU after it, if any
+	stageJoint                  // a first convolution and the dense layer that reads its output
 	stageReLU                   // in place, where it follows neither
 	stagePool                   // where it follows neither convolution nor batchnorm
 	stageAvgPool
 	stageNorm    // with the ReLU and max-pool after it, if any
 	stageDropout // in place, in training programs only
+	stageAdd     // in place, with the ReLU after it, if any
+	stageCopy    // where a value is needed again and what follows works in place
+	stageGlobalAvg
 )
 
 // normMomentum is the share of the old value in a new moving statistic,
@@ -103,18 +124,26 @@ type stage struct {
 	pool     kernel.Pool
 	norm     kernel.Norm
 	drop     dropout
+	residual kernel.Residual
+	global   kernel.GlobalPool
+	earlier  int     // of an add: the value that it adds
+	adds     []int   // stages that add the value in, in their order; of who consumes it
+	again    *buffer // where the value in is made again for the backward pass, nil if it is kept
 	in, out  int     // values: indices into Program.values, equal for stages in place
 	inLen    int     // float32 values of one record
 	outLen   int     // the same of the output
 	weight   int     // index into Program.params; the bias, or beta, follows it
 	noBias   bool    // no bias follows
 	state    int     // index into Program.params of a norm's moving mean; the variance follows it
+	dense2   int     // of a joint: index into Program.params of the dense layer's weights
+	noBias2  bool    // and no bias follows those
+	mid      *buffer // of a joint: the convolution's output, empty without training
 	partial  int64   // where its partial sums start, in float32
 	arg      *buffer // places of maxima, bytes; nil where nothing is pooled
 	stats    *buffer // a norm's mean and variance of the batch; nil without training
 	inputDue bool    // the gradient of the input is needed
 
-	rectified bool // the input came out of a ReLU, for stageAvgPool
+	rectified bool // the input came out of a ReLU, for stageAvgPool and stageCopy
 }
 
 // Compile makes the program of a model. It allocates nothing that grows with
@@ -148,10 +177,19 @@ func compile(spec Spec, cfg Config, share bool) (*Program, error) {
 		if err := cfg.Optimizer.Validate(); err != nil {
 			return nil, err
 		}
+		if !(cfg.LabelSmoothing >= 0 && cfg.LabelSmoothing < 1) {
+			return nil, fmt.Errorf("%w: label smoothing %v, not in [0, 1)", ErrInput, cfg.LabelSmoothing)
+		}
+		if err := cfg.Augment.validate(spec.Input); err != nil {
+			return nil, err
+		}
 	}
 	spec.Layers = append([]Layer(nil), spec.Layers...)
 	p := &Program{spec: spec, cfg: cfg, params: spec.Params(), count: spec.ParamCount(), learn: spec.LearnedCount()}
+	p.consumes = cfg.Train && !cfg.KeepGradients && cfg.MicroBatch == cfg.Batch && cfg.Optimizer.piecewise()
 	p.lower(shapes)
+	p.join()
+	p.remakes()
 	p.layOut(share)
 	return p, nil
 }
@@ -168,11 +206,21 @@ func (p *Program) lower(shapes []Shape) {
 		return len(p.values) - 1
 	}
 	value(in)
-	// fuse says whether layer i is of the kind.
-	fuse := func(i int, kind string) bool { return i < len(layers) && layers[i].Kind == kind }
+	later := newOutputs(layers)
+	// fuse says whether layer i is of the kind and can be part of the stage before it.
+	fuse := func(i int, kind string) bool { return i < len(layers) && layers[i].Kind == kind && !later.wanted(i-1) }
 	for i := 0; i < len(layers); i++ {
 		l := layers[i]
 		out := shapes[i]
+		later.leave(i-1, len(p.values)-1, rectified)
+		if l.overwrites(p.cfg.Train) && later.keeps(len(p.values)-1) || l.Kind == KindAdd && p.mustCopy(i, later, rectified) {
+			p.stages = append(p.stages, stage{
+				kind: stageCopy, in: len(p.values) - 1, out: value(in), inLen: in.Elements(), outLen: in.Elements(),
+				inputDue: learned, rectified: rectified,
+			})
+			// The copy's gradient is masked on its way back.
+			rectified = rectified && l.Kind != KindAdd
+		}
 		s := stage{in: len(p.values) - 1, inLen: in.Elements(), inputDue: learned, weight: weight, state: state}
 		// pooled fuses the ReLU and max-pool that follow layer i, whose output is
 		// out. Both orders of the two give the same values.
@@ -222,7 +270,7 @@ func (p *Program) lower(shapes []Shape) {
 			weight, state, learned = weight+2, state+2, true
 			if p.cfg.Train {
 				s.stats = &buffer{bytes: 2 * align(4*int64(in.C))}
-			} else if s.norm.Pool == 1 {
+			} else if s.norm.Pool == 1 && !later.keeps(s.in) {
 				s.out, s.outLen = s.in, s.inLen
 				p.stages = append(p.stages, s)
 				continue
@@ -231,6 +279,29 @@ func (p *Program) lower(shapes []Shape) {
 			s.kind = stageAvgPool
 			s.pool = kernel.Pool{H: in.H, W: in.W, C: in.C, Size: l.Pool}
 			s.rectified, rectified = rectified, false
+		case KindGlobalAvg:
+			s.kind = stageGlobalAvg
+			s.global = kernel.GlobalPool{H: in.H, W: in.W, C: in.C, Rectified: rectified}
+			flattened, rectified = Shape{}, false
+		case KindAdd:
+			s.kind, s.out, s.outLen = stageAdd, s.in, s.inLen
+			from := later.of[i-l.Back]
+			earlier := p.spec.Input
+			if i >= l.Back {
+				earlier = shapes[i-l.Back]
+			}
+			relu := fuse(i+1, KindReLU)
+			s.earlier = from.value
+			s.residual = kernel.Residual{
+				H: in.H, W: in.W, C: in.C, FromH: earlier.H, FromW: earlier.W, FromC: earlier.C,
+				Stride: max(l.Stride, 1), ReLU: relu, Rectified: from.rectified,
+			}
+			if relu {
+				i++
+			}
+			rectified = relu
+			p.stages = append(p.stages, s)
+			continue
 		case KindDropout:
 			if p.cfg.Train && l.Rate > 0 {
 				s.kind, s.drop = stageDropout, newDropout(i, l.Rate)
@@ -250,7 +321,11 @@ func (p *Program) lower(shapes []Shape) {
 			rectified = s.dense.ReLU
 		}
 		s.out, s.outLen, s.noBias = value(out), out.Elements(), l.NoBias
-		p.stages = append(p.stages, s)
+		if s.kind == stageDense && p.unites(s, later) {
+			p.unite(s)
+		} else {
+			p.stages = append(p.stages, s)
+		}
 		in = out
 		if work == 0 {
 			continue
@@ -289,6 +364,9 @@ func (p *Program) layOut(share bool) {
 			out.first = forward
 		}
 		out.use(forward)
+		if s.kind == stageAdd {
+			p.values[s.earlier].use(forward)
+		}
 		scratch := int64(0)
 		switch s.kind {
 		case stageConv:
@@ -298,7 +376,16 @@ func (p *Program) layOut(share bool) {
 				p.partials += align(4*s.conv.Partials()) / 4
 			}
 		case stageDense:
-			scratch = s.dense.Scratch(p.cfg.MicroBatch, p.cfg.Threads)
+			scratch = s.dense.Scratch(p.cfg.MicroBatch, p.cfg.Threads, p.consumes)
+		case stageJoint:
+			scratch = s.geometry().Scratch(p.cfg.MicroBatch, p.cfg.Threads, p.cfg.Train, p.consumes)
+			s.mid.first = forward
+			s.mid.use(forward)
+			if p.cfg.Train {
+				s.mid.use(backward)
+				s.partial = p.partials
+				p.partials += align(4*s.conv.Partials()) / 4
+			}
 		case stageNorm:
 			scratch = s.norm.Scratch(p.cfg.Threads, p.cfg.Train)
 		default:
@@ -308,9 +395,20 @@ func (p *Program) layOut(share bool) {
 			buffers = append(buffers, s.arg)
 		}
 		if p.cfg.Train {
+			if again := p.remadeOutput(i); again != nil {
+				out = again
+			}
 			out.use(backward)
+			if s.again != nil {
+				in = s.again
+				in.first = backward
+				buffers = append(buffers, in)
+			}
 			if s.learns() || s.inputDue {
 				in.use(backward)
+			}
+			for _, add := range s.adds {
+				p.values[p.stages[add].out].use(backward)
 			}
 			if s.arg != nil {
 				s.arg.use(backward)
@@ -321,7 +419,10 @@ func (p *Program) layOut(share bool) {
 				buffers = append(buffers, s.stats)
 			}
 		}
-		p.scratch = max(p.scratch, scratch)
+		p.scratch, p.gradients = max(p.scratch, scratch), max(p.gradients, p.left(s))
+	}
+	if !p.consumes {
+		p.gradients = int64(p.learn)
 	}
 	p.values[len(p.values)-1].use(n + 1)
 
@@ -336,15 +437,15 @@ func (p *Program) layOut(share bool) {
 		Workspace:   4*(p.scratch+p.partials) + unbiased + align(2*int64(p.cfg.Batch)),
 	}
 	if p.cfg.Train {
-		one := align(4 * int64(p.learn))
-		p.sizes.Moments, p.sizes.Gradients = int64(p.cfg.Optimizer.Moments())*one, one
+		p.sizes.Moments = int64(p.cfg.Optimizer.Moments()) * align(4*int64(p.learn))
+		p.sizes.Gradients = align(4 * p.gradients)
 	}
 	p.sizes.Total = p.sizes.Weights + p.sizes.Moments + p.sizes.Gradients + p.sizes.Activations + p.sizes.Workspace
 }
 
 // learns says whether the stage has parameters.
 func (s *stage) learns() bool {
-	return s.kind == stageConv || s.kind == stageDense || s.kind == stageNorm
+	return s.kind == stageConv || s.kind == stageDense || s.kind == stageJoint || s.kind == stageNorm
 }
 
 // Spec returns the model; the caller must not change its layers.

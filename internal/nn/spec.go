@@ -23,11 +23,14 @@ const (
 	KindDropout   = "dropout"
 	KindFlatten   = "flatten"
 	KindDense     = "dense"
+	KindAdd       = "add"
+	KindGlobalAvg = "globalavgpool"
 )
 
 // kinds has all of them, as messages list them.
 var kinds = []string{
 	KindConv2D, KindReLU, KindMaxPool, KindAvgPool, KindBatchNorm, KindDropout, KindFlatten, KindDense,
+	KindAdd, KindGlobalAvg,
 }
 
 // Paddings of a convolution.
@@ -44,7 +47,7 @@ const (
 // every count of operations inside int64.
 const (
 	MaxSpecBytes  = 1 << 16 // of a spec's JSON form
-	MaxLayers     = 64
+	MaxLayers     = 128
 	MaxNameBytes  = 128
 	MaxSide       = 1 << 12 // height, width and channels of the input
 	MaxFilters    = 1 << 12
@@ -84,15 +87,17 @@ func (s Shape) String() string { return fmt.Sprintf("%dx%dx%d", s.H, s.W, s.C) }
 // from nothing, as Adam's moments are; Keras's are not, and need 500 steps before
 // a model can be used.
 type Layer struct {
-	// Kind is conv2d, relu, maxpool, avgpool, batchnorm, dropout, flatten or
-	// dense.
+	// Kind is conv2d, relu, maxpool, avgpool, batchnorm, dropout, flatten, dense,
+	// add or globalavgpool. The last is the mean of each channel over all rows and
+	// columns, which is flat.
 	Kind string `json:"kind"`
 	// Filters is the number of output channels of a conv2d.
 	Filters int `json:"filters,omitempty"`
 	// Kernel is the height and width of a conv2d's window.
 	Kernel int `json:"kernel,omitempty"`
 	// Stride is how far apart a conv2d's windows are, in both directions; zero
-	// means one.
+	// means one. An add with a stride above one takes every so many rows and
+	// columns of the earlier output, from the first.
 	Stride int `json:"stride,omitempty"`
 	// Padding of a conv2d is PaddingValid or PaddingSame; empty means valid.
 	Padding string `json:"padding,omitempty"`
@@ -109,6 +114,14 @@ type Layer struct {
 	// NoBias leaves out the bias of a conv2d or a dense layer. Before a batchnorm
 	// a bias has no effect, but rounding gives it a gradient, which Adam enlarges.
 	NoBias bool `json:"no_bias,omitempty"`
+	// Back says what an add adds to the output of the layer before it: the output of
+	// the layer so many places before the add in the list, two at least; the model's
+	// input is one place before layer 0. Counted like this a block of layers means
+	// the same wherever it stands. Both must have one shape. With a stride above one
+	// the earlier output has as many rows and columns as a convolution of that stride
+	// with padding same takes, and may have fewer channels: those that it lacks
+	// count as zeros.
+	Back int `json:"back,omitempty"`
 }
 
 // Spec describes a model: what goes in, its layers, how many classes come out.
@@ -201,6 +214,14 @@ func (s Spec) shapes() ([]Shape, error) {
 	in, parameters := s.Input, int64(0)
 	for i, l := range s.Layers {
 		out, p, err := l.apply(in)
+		if err == nil && l.Kind == KindAdd {
+			err = l.checkAdd(i, in, func(layer int) Shape {
+				if layer < 0 {
+					return s.Input
+				}
+				return shapes[layer]
+			})
+		}
 		if err == nil && int64(out.H)*int64(out.W)*int64(out.C) > MaxElements {
 			err = fmt.Errorf("output %v has more than %d values", out, MaxElements)
 		}
@@ -234,7 +255,7 @@ func (l Layer) checkFields() error {
 	if !slices.Contains(kinds, l.Kind) {
 		return fmt.Errorf("unknown kind, known are: %s", strings.Join(kinds, ", "))
 	}
-	conv, pool := l.Kind == KindConv2D, l.Kind == KindMaxPool || l.Kind == KindAvgPool
+	conv, pool, add := l.Kind == KindConv2D, l.Kind == KindMaxPool || l.Kind == KindAvgPool, l.Kind == KindAdd
 	for _, f := range [...]struct {
 		name          string
 		value, lo, hi int
@@ -242,9 +263,10 @@ func (l Layer) checkFields() error {
 	}{
 		{"filters", l.Filters, 1, MaxFilters, conv},
 		{"kernel", l.Kernel, 1, MaxKernel, conv},
-		{"stride", l.Stride, 0, MaxStride, conv},
+		{"stride", l.Stride, 0, MaxStride, conv || add},
 		{"pool", l.Pool, 1, MaxPool, pool},
 		{"units", l.Units, 1, MaxUnits, l.Kind == KindDense},
+		{"back", l.Back, 2, MaxLayers, add},
 	} {
 		switch {
 		case f.used && (f.value < f.lo || f.value > f.hi):
@@ -283,8 +305,10 @@ func (l Layer) apply(in Shape) (out Shape, parameters int64, err error) {
 		}
 		out = Shape{h, w, l.Filters}
 		return out, (int64(l.Kernel)*int64(l.Kernel)*int64(in.C) + l.biases()) * int64(l.Filters), nil
-	case KindReLU, KindDropout:
+	case KindReLU, KindDropout, KindAdd:
 		return in, 0, nil
+	case KindGlobalAvg:
+		return Shape{1, 1, in.C}, 0, nil
 	case KindBatchNorm:
 		return in, 4 * int64(in.C), nil
 	case KindMaxPool, KindAvgPool:
@@ -301,6 +325,28 @@ func (l Layer) apply(in Shape) (out Shape, parameters int64, err error) {
 		return Shape{1, 1, l.Units}, (int64(in.C) + l.biases()) * int64(l.Units), nil
 	}
 	panic("BUG: no shape for a known kind of layer: " + l.Kind)
+}
+
+// checkAdd says whether the layer, number i of the list, can add an earlier output
+// to one of the shape in.
+func (l Layer) checkAdd(i int, in Shape, outputOf func(layer int) Shape) error {
+	from := i - l.Back
+	if from < -1 {
+		return fmt.Errorf("back is %d, but only the input and %d layers are before this one", l.Back, i)
+	}
+	name, earlier := "the input", outputOf(from)
+	if from >= 0 {
+		name = fmt.Sprintf("layer %d", from)
+	}
+	stride := max(l.Stride, 1)
+	fits := func(all, part int) bool { return (all+stride-1)/stride == part }
+	switch {
+	case stride == 1 && earlier != in:
+		return fmt.Errorf("adds %v of %s, %d back, to %v: the shapes differ", earlier, name, l.Back, in)
+	case !fits(earlier.H, in.H) || !fits(earlier.W, in.W) || earlier.C > in.C:
+		return fmt.Errorf("adds every %d rows and columns of %v of %s, %d back, to %v: the shapes do not fit", stride, earlier, name, l.Back, in)
+	}
+	return nil
 }
 
 // biases returns how many biases every output channel has.

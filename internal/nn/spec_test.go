@@ -25,6 +25,12 @@ func TestNamedModels(t *testing.T) {
 		{"cnn-deep", Shape{28, 28, 1}, 65568 + 7*7*64*128 + 128 + 1290},
 		{"cnn-deep", Shape{32, 32, 3}, 65568 + 2*9*32 + 8*8*64*128 + 128 + 1290},
 		{"cnn-deep", Shape{20, 16, 1}, 65568 + 5*4*64*128 + 128 + 1290},
+		{"lenet5", Shape{28, 28, 1}, 61706}, // as published
+		{"lenet5", Shape{32, 32, 1}, 61706},
+		{"lenet5", Shape{32, 32, 3}, 62006},
+		{"lenet5", Shape{20, 16, 1}, 61706 - (400-6*16)*120},
+		{"resnet20", Shape{32, 32, 3}, 269722 + 2*688}, // 0.27 million are learned
+		{"resnet20", Shape{8, 8, 1}, 269434 + 2*688},
 	} {
 		s := named(t, c.name, c.in, 10)
 		if s.ParamCount() != c.params {
@@ -35,11 +41,15 @@ func TestNamedModels(t *testing.T) {
 			t.Errorf("%s does not survive JSON: %v", s.Canonical(), err)
 		}
 	}
-	if _, err := Named("resnet", Shape{8, 8, 1}, 10); !errors.Is(err, ErrUnknownModel) || !strings.Contains(err.Error(), "cnn, cnn-deep, mlp") {
+	if _, err := Named("resnet", Shape{8, 8, 1}, 10); !errors.Is(err, ErrUnknownModel) || !strings.Contains(err.Error(), "cnn, cnn-deep, lenet5, mlp, resnet20") {
 		t.Errorf("unknown name: %v", err)
 	}
 	if _, err := Named("cnn", Shape{3, 3, 1}, 10); !errors.Is(err, ErrSpec) {
 		t.Errorf("too small for the pool: %v", err)
+	}
+	if _, err := Named("lenet5", Shape{8, 8, 1}, 10); !errors.Is(err, ErrSpec) ||
+		err.Error() != "model lenet5 for input 8x8x1: nn: bad model: records need 12x12 pixels at least" {
+		t.Errorf("too small for lenet5: %v", err)
 	}
 }
 
@@ -74,7 +84,7 @@ func TestBadSpecs(t *testing.T) {
 		"has 68719476736 values":                {Input: Shape{4096, 4096, 4096}, Classes: 4, Layers: []Layer{flat, dense}},
 		"classes is 1":                          {Input: Shape{1, 1, 1}, Classes: 1, Layers: []Layer{dense}},
 		"number of layers is 0":                 {Input: Shape{1, 1, 1}, Classes: 4},
-		"number of layers is 65":                {Input: Shape{1, 1, 1}, Classes: 4, Layers: make([]Layer, 65)},
+		"number of layers is 129":               {Input: Shape{1, 1, 1}, Classes: 4, Layers: make([]Layer, 129)},
 		"layer 0 (dense): input 2x1x1":          {Input: Shape{2, 1, 1}, Classes: 4, Layers: []Layer{dense}},
 		"layer 1 (dense): the last":             {Input: Shape{1, 1, 1}, Classes: 5, Layers: []Layer{flat, dense}},
 		"layer 1 (relu): the last":              {Input: Shape{1, 1, 1}, Classes: 4, Layers: []Layer{dense, {Kind: KindReLU}}},
@@ -99,6 +109,15 @@ func TestBadSpecs(t *testing.T) {
 		"layer 0 (batchnorm): units is 2, but":  {Input: Shape{1, 1, 9}, Classes: 4, Layers: []Layer{{Kind: KindBatchNorm, Units: 2}, dense}},
 		"layer 0 (batchnorm): no_bias is":       {Input: Shape{1, 1, 9}, Classes: 4, Layers: []Layer{{Kind: KindBatchNorm, NoBias: true}, dense}},
 		"layer 1 (dropout): the last":           {Input: Shape{1, 1, 9}, Classes: 4, Layers: []Layer{dense, {Kind: KindDropout, Rate: 0.5}}},
+		"layer 1 (add): back is 0, not in 2":    {Input: Shape{1, 1, 4}, Classes: 4, Layers: []Layer{dense, {Kind: KindAdd}, dense}},
+		"layer 1 (add): back is 1, not in 2":    {Input: Shape{1, 1, 4}, Classes: 4, Layers: []Layer{dense, {Kind: KindAdd, Back: 1}, dense}},
+		"layer 1 (add): back is -1, not in 2":   {Input: Shape{1, 1, 4}, Classes: 4, Layers: []Layer{dense, {Kind: KindAdd, Back: -1}, dense}},
+		"only the input and 1 layers are":       {Input: Shape{1, 1, 4}, Classes: 4, Layers: []Layer{dense, {Kind: KindAdd, Back: 3}, dense}},
+		"adds 1x1x5 of the input, 2 back, to 1": {Input: Shape{1, 1, 5}, Classes: 4, Layers: []Layer{dense, {Kind: KindAdd, Back: 2}, dense}},
+		"adds 1x1x9 of layer 0, 3 back, to 1x1": {Input: Shape{1, 1, 5}, Classes: 4, Layers: []Layer{{Kind: KindDense, Units: 9}, dense, dense, {Kind: KindAdd, Back: 3}, dense}},
+		"adds every 2 rows and columns of 5x4x": {Input: Shape{5, 4, 1}, Classes: 4, Layers: []Layer{{Kind: KindMaxPool, Pool: 2}, {Kind: KindAdd, Back: 2, Stride: 2}, flat, dense}},
+		"layer 1 (flatten): back is 2, but":     {Input: Shape{1, 1, 4}, Classes: 4, Layers: []Layer{dense, {Kind: KindFlatten, Back: 2}, dense}},
+		"layer 1 (add): the last":               {Input: Shape{1, 1, 4}, Classes: 4, Layers: []Layer{dense, {Kind: KindAdd, Back: 2}}},
 		"name: more than 128":                   {Name: strings.Repeat("x", 129), Input: Shape{1, 1, 1}, Classes: 4, Layers: []Layer{dense}},
 	} {
 		err := s.Validate()
@@ -145,12 +164,12 @@ func TestComplete(t *testing.T) {
 		`{"name":"a"}`: "number of layers is 0",
 		`{"name":"a","layers":[{"kind":"flatten"},{"kind":"conv2d","filters":4,"kernel":3},{"kind":"dense"}]}`: "line 1, column 42: layer 1 (conv2d): kernel 3 does not fit input 1x1x320",
 		`{"name":"a","layers":[{"kind":"flatten"},{"kind":"dense","units":"10"}]}`:                             "line 1, column 66: layers.units is string, want a whole number",
-		`{"name":"a","layers":[{"kind":"flatten"},{"kind":"dense","unit":10}]}`:                                `line 1, column 58: unknown field "unit", known are: filters, kernel, kind, no_bias, padding, pool, rate, stride, units`,
+		`{"name":"a","layers":[{"kind":"flatten"},{"kind":"dense","unit":10}]}`:                                `line 1, column 58: unknown field "unit", known are: back, filters, kernel, kind, no_bias, padding, pool, rate, stride, units`,
 		`{"name":"a","layers":[{"kind":"flatten"},{"kind":"dense","units":10}]}`:                               "layer 1 (dense): the last layer must be dense with 7 units",
 		`{"name":"a","layers":[{"kind":"flatten"},null,{"kind":"dense"}]}`:                                     `layer 1 (""): unknown kind, known are: conv2d, relu`,
 		`{"name":"a","input":{"h":28,"w":28,"c":1},"layers":[{"kind":"flatten"},{"kind":"dense"}]}`:            "the model is for input 28x28x1, the data set has 20x16x1",
 		`{"name":"a","classes":10,"layers":[{"kind":"flatten"},{"kind":"dense"}]}`:                             "the model is for 10 classes, the data set has 7",
-		`{"name":"a","layers":[` + strings.Repeat(`{},`, 64) + `{}]}`:                                          "number of layers is 65",
+		`{"name":"a","layers":[` + strings.Repeat(`{},`, 128) + `{}]}`:                                         "number of layers is 129",
 		`{"name":"a","layers":{}}`:                     "line 1, column 22: layers is object, want a list",
 		`{"name":"a","layers":[]} x`:                   "line 1, column 26: more text follows the value",
 		strings.Repeat(" ", MaxSpecBytes) + "{}":       "65538 bytes of JSON, more than 65536",

@@ -4,6 +4,7 @@ package nn
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -45,6 +46,14 @@ func named(t testing.TB, name string, in Shape, classes int) Spec {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// small returns a small shape that the model takes.
+func small(name string, in Shape) Shape {
+	if name == "lenet5" {
+		return Shape{lenetSide, lenetSide, in.C}
+	}
+	return in
 }
 
 // records returns n pseudo-random records and labels.
@@ -89,9 +98,34 @@ func twin(spec Spec, weights []float64, x []byte, p *StepInput) [][]float64 {
 	}
 	shapes, _ := spec.shapes()
 	in := spec.Input
+	var outputs [][][]float64 // of the input and all layers
+	keep := func() {
+		var all [][]float64
+		for _, v := range batch {
+			all = append(all, slices.Clone(v))
+		}
+		outputs = append(outputs, all)
+	}
+	keep()
 	for i, l := range spec.Layers {
+		if i > 0 {
+			keep()
+		}
 		out := shapes[i]
 		switch l.Kind {
+		case KindAdd:
+			from, stride := spec.Input, max(l.Stride, 1)
+			if i >= l.Back {
+				from = shapes[i-l.Back]
+			}
+			for r, v := range batch {
+				for j := range v {
+					if y, x, c := j/(in.W*in.C)*stride, j/in.C%in.W*stride, j%in.C; c < from.C {
+						v[j] += outputs[i-l.Back+1][r][(y*from.W+x)*from.C+c]
+					}
+				}
+			}
+			continue
 		case KindBatchNorm:
 			twinNorm(batch, in.C, next(&learned), next(&learned), next(&states), next(&states), p != nil)
 			continue
@@ -136,6 +170,10 @@ func twinLayer(l Layer, in, out Shape, v, w, b []float64) []float64 {
 			u[j] = v[j]
 		case KindReLU:
 			u[j] = math.Max(v[j], 0)
+		case KindGlobalAvg:
+			for k := j; k < len(v); k += in.C {
+				u[j] += v[k] / float64(in.H*in.W)
+			}
 		case KindDense:
 			u[j] = b[j]
 			for i, a := range v {

@@ -57,6 +57,8 @@ func Size(meta map[string]string, tensors []Tensor) (int64, error) {
 // data that follow it.
 func encodeHeader(meta map[string]string, tensors []Tensor) (header []byte, data int64, err error) {
 	var b bytes.Buffer
+	const each = 128 // more than most tensors' descriptions take
+	b.Grow(each * len(tensors))
 	b.Write(make([]byte, 8))
 	b.WriteByte('{')
 	if len(meta) > 0 {

@@ -14,13 +14,19 @@ are flat vectors in the engine's order and layout (Keras's).
 golden-optimizers.json: the losses of ten steps of mlp from the same start with
 the other optimizers.
 
-golden-cnn-deep.json: for cnn-deep on 4x4x1, which is too large to be stored:
-initial weights come from the engine's generator, written out here, and so do
-dropout's masks. Of the gradients of the first step every tensor's norm and some
-values; losses of ten steps; after them the moving statistics, and the logits
-that follow from these.
+golden-training.json: the same start with what a job can add: a schedule with warm-up,
+L2, a bound of the gradient's length, smoothed labels, augmented records. A loss is
+reported without the penalty.
+
+golden-cnn-deep.json, golden-lenet5.json, golden-resnet20.json: for models that are
+too large to be stored: initial weights come from the engine's generator, written out
+here, and so do dropout's masks. Of the gradients of the first step every tensor's
+norm and eight sums of its values, each with signs of its own, which miss no value;
+losses of ten steps; after them the moving statistics, and the logits that follow from
+these.
 """
 import json
+import math
 import pathlib
 
 import numpy
@@ -101,12 +107,21 @@ def small_models():
             p = wide(start)
             return train(p, lambda t: torch.nn.functional.cross_entropy(model(p, x), y), optimizer)
 
+        def run_with(optimizer, records, smoothing=0.0):
+            p = wide(start)
+            cost = lambda t: torch.nn.functional.cross_entropy(model(p, records(t)), y, label_smoothing=smoothing)
+            return train(p, cost, optimizer)[0]
+
         losses, gradients = run(adam)
         with open(HERE / f"golden-{name}.bin", "wb") as f:
             f.write(pixels.tobytes() + labels.tobytes())
             f.write(b"".join(w.tobytes() for w in start) + flat(gradients).tobytes())
             f.write(numpy.array(losses, "<f8").tobytes())
         print(name, torch.__version__, [round(v, 6) for v in losses])
+        if name == "cnn":
+            training = {n: extras(run_with, pixels, y) for n, extras in EXTRAS.items()}
+            (HERE / "golden-training.json").write_text(json.dumps(training, indent=1) + "\n")
+            print({n: [round(v, 6) for v in losses] for n, losses in training.items()})
         if name == "mlp":
             others = {o.__name__: run(o)[0] for o in (sgd, adamw)}
             (HERE / "golden-optimizers.json").write_text(json.dumps(others, indent=1) + "\n")
@@ -143,59 +158,185 @@ def dropout(seed, replica, step, layer, rate, shape):
     return torch.tensor(numpy.where(drop, 0, 1 / (1 - rate)).reshape(shape))
 
 
+def signed_sums(index, g):
+    """Eight sums of a tensor's values. Bit k of the generator is value i's sign in
+    the k-th: so the differences of two tensors' sums are as large as their distance."""
+    bits = numpy.array([r & 255 for r in stream(1000 + index, g.numel())])
+    values = g.detach().numpy().ravel()
+    return [float(numpy.where(bits >> k & 1, values, -values).sum()) for k in range(8)]
+
+
+def tuned(rate_of, l2, clip):
+    """SGD with momentum 0.9 at a rate for each step, a penalty of the weights and a
+    bound of the gradient's length."""
+
+    def step(p, g, m, v, t):
+        g = [d + l2 * w if w.dim() > 1 else d for d, w in zip(g, p)]
+        length = torch.cat([d.reshape(-1) for d in g]).norm()
+        for i, w in enumerate(p):
+            m[i] = 0.9 * m[i] - rate_of(t) * g[i] * min(1, clip / length)
+            w += m[i]
+
+    return step
+
+
+def cosine(run, pixels, y):
+    """Two steps of warm-up, then half a turn over the other eight."""
+    rate = lambda t: 0.05 * (t / 2 if t < 2 else (1 + math.cos(math.pi * max(0, t - 3) / 8)) / 2)
+    x = torch.tensor(pixels.astype(numpy.float64) * SCALE)
+    return run(tuned(rate, 0.01, 0.5), lambda t: x, smoothing=0.1)
+
+
+def steps(run, pixels, y):
+    """A tenth from the sixth step on, a hundredth from the ninth; with records that are
+    flipped and shifted by up to two pixels."""
+    rate = lambda t: 0.05 * (1 if t <= 5 else 0.1 if t <= 8 else 0.01)
+
+    def records(t):
+        key = int.from_bytes(b"augment", "big")
+        for word in (7, 3, t, 0):  # seed, replica, step
+            key = mix((3 * key + mix((word + GOLDEN) & MASK) + GOLDEN) & MASK)
+        changed = []
+        for image, chance in zip(pixels, stream(key, BATCH)):
+            if chance >> 63:
+                image = image[:, ::-1]
+            down, right = ((chance >> s & 0xFFFFFF) * 5 >> 24 for s in (0, 24))  # 0 to 4
+            padded = numpy.pad(image, ((2, 2), (2, 2), (0, 0)))
+            changed.append(padded[4 - down : 12 - down, 4 - right : 12 - right])
+        return torch.tensor(numpy.array(changed).astype(numpy.float64) * SCALE)
+
+    return run(tuned(rate, 0.001, 1e6), records)
+
+
+EXTRAS = {"cosine": cosine, "step": steps}
+
+
+class Deep:
+    """A model whose weights the generator makes. shapes are those of its tensors, in
+    the engine's order; norms are the indices of gammas, each with beta behind it."""
+
+    def __init__(self, name, side, shapes, norms):
+        self.name, self.side, self.seed, self.replica, self.records = name, side, 5, 3, 21
+        start = [glorot(i, self.seed, s) for i, s in enumerate(shapes)]
+        for gamma in norms:
+            start[gamma] += 1
+        self.p = wide(start)
+        n = BATCH * side * side
+        pixels = numpy.array([r >> 56 for r in stream(self.records, n)], numpy.uint8)
+        self.x = torch.tensor(pixels.reshape(BATCH, side, side, 1).astype(numpy.float64) * SCALE)
+        self.y = torch.tensor([r % CLASSES for r in stream((self.records + (1 << 40) * GOLDEN) & MASK, BATCH)])
+        sizes = [shapes[gamma][0] for gamma in norms]
+        self.moving = [(torch.zeros(f, dtype=torch.float64), torch.ones(f, dtype=torch.float64)) for f in sizes]
+        self.norms = {gamma: i for i, gamma in enumerate(norms)}
+
+    def conv(self, v, i, stride=1, padding="valid", bias=False):
+        """Keras's: of an odd padding the extra row is below."""
+        w = self.p[i].permute(3, 2, 0, 1)
+        if padding == "same":
+            pad = []
+            for n in (v.shape[3], v.shape[2]):
+                total = max(0, (-(-n // stride) - 1) * stride + w.shape[2] - n)
+                pad += [total // 2, total - total // 2]
+            v = torch.nn.functional.pad(v, pad)
+        return torch.nn.functional.conv2d(v, w, self.p[i + 1] if bias else None, stride=stride)
+
+    def norm(self, v, i, step):
+        mean, variance = self.moving[self.norms[i]]
+        if step:
+            mean, variance = v.mean((0, 2, 3)), v.var((0, 2, 3), unbiased=False)
+            # Keras's moving averages, corrected for their start.
+            keep = 0.99 * (1 - 0.99 ** (step - 1)) / (1 - 0.99**step)
+            with torch.no_grad():
+                old = self.moving[self.norms[i]]
+                self.moving[self.norms[i]] = (old[0] * keep + mean * (1 - keep), old[1] * keep + variance * (1 - keep))
+        shape = (1, -1, 1, 1)
+        v = (v - mean.view(shape)) / (variance.view(shape) + 1e-3).sqrt()
+        return v * self.p[i].view(shape) + self.p[i + 1].view(shape)
+
+    def dense(self, v, i):
+        return v @ self.p[i] + self.p[i + 1]
+
+    def write(self, forward):
+        """forward returns the logits as training sees them, or at step 0 as they
+        are."""
+        losses, gradients = train(self.p, lambda t: torch.nn.functional.cross_entropy(forward(t), self.y), adam)
+        golden = {
+            "seed": self.seed,
+            "replica": self.replica,
+            "records": self.records,
+            "losses": losses,
+            "norms": [g.norm().item() for g in gradients],
+            "sums": [signed_sums(i, g) for i, g in enumerate(gradients)],
+            "moving": [v for pair in self.moving for part in pair for v in part.tolist()],
+            "logits": forward(0).reshape(-1).tolist(),
+        }
+        golden = json.loads(json.dumps(golden), parse_float=lambda v: float(f"{float(v):.9g}"))
+        (HERE / f"golden-{self.name}.json").write_text(json.dumps(golden) + "\n")
+        print(self.name, [round(v, 6) for v in losses])
+
+
 def cnn_deep():
-    seed, replica, side, layer = 5, 3, 4, 17  # the layer is dropout's place in the list
-    shapes, channels = [], 1
+    shapes, channels, layer = [], 1, 17  # the layer is dropout's place in the list
     for filters in (32, 32, 64, 64):
         shapes += [(3, 3, channels, filters), (filters,), (filters,)]
         channels = filters
-    shapes += [(64, 128), (128,), (128, CLASSES), (CLASSES,)]
-    start = [glorot(i, seed, s) for i, s in enumerate(shapes)]
-    for gamma in (1, 4, 7, 10):
-        start[gamma] += 1
-    p = wide(start)
-    pixels = numpy.array([r >> 56 for r in stream(21, BATCH * side * side)], numpy.uint8)
-    x = torch.tensor(pixels.reshape(BATCH, side, side, 1).astype(numpy.float64) * SCALE)
-    y = torch.tensor([r % CLASSES for r in stream((21 + (1 << 40) * GOLDEN) & MASK, BATCH)])
-    moving = [(torch.zeros(f, dtype=torch.float64), torch.ones(f, dtype=torch.float64)) for f in (32, 32, 64, 64)]
+    m = Deep("cnn-deep", 4, shapes + [(64, 128), (128,), (128, CLASSES), (CLASSES,)], [1, 4, 7, 10])
 
     def forward(step):
-        """The logits as training sees them, or at step 0 as they are."""
-        v = x.permute(0, 3, 1, 2)
+        v = m.x.permute(0, 3, 1, 2)
         for i in range(4):
-            w, gamma, beta = p[3 * i : 3 * i + 3]
-            v = torch.nn.functional.conv2d(v, w.permute(3, 2, 0, 1), padding="same")
-            mean, variance = moving[i]
-            if step:
-                mean, variance = v.mean((0, 2, 3)), v.var((0, 2, 3), unbiased=False)
-                # Keras's moving averages, corrected for their start.
-                keep = 0.99 * (1 - 0.99 ** (step - 1)) / (1 - 0.99**step)
-                with torch.no_grad():
-                    moving[i] = (moving[i][0] * keep + mean * (1 - keep), moving[i][1] * keep + variance * (1 - keep))
-            shape = (1, -1, 1, 1)
-            v = (v - mean.view(shape)) / (variance.view(shape) + 1e-3).sqrt()
-            v = torch.relu(v * gamma.view(shape) + beta.view(shape))
+            v = torch.relu(m.norm(m.conv(v, 3 * i, padding="same"), 3 * i + 1, step))
             if i % 2:
                 v = torch.nn.functional.max_pool2d(v, 2)
-        v = torch.relu(v.permute(0, 2, 3, 1).reshape(BATCH, -1) @ p[12] + p[13])
+        v = torch.relu(m.dense(v.permute(0, 2, 3, 1).reshape(BATCH, -1), 12))
         if step:
-            v = v * dropout(seed, replica, step, layer, 0.3, v.shape)
-        return v @ p[14] + p[15]
+            v = v * dropout(m.seed, m.replica, step, layer, 0.3, v.shape)
+        return m.dense(v, 14)
 
-    losses, gradients = train(p, lambda t: torch.nn.functional.cross_entropy(forward(t), y), adam)
-    golden = {
-        "seed": seed,
-        "replica": replica,
-        "records": 21,
-        "losses": losses,
-        "norms": [g.norm().item() for g in gradients],
-        "gradients": [g.reshape(-1)[:: max(1, g.numel() // 50)].tolist() for g in gradients],
-        "moving": torch.cat([v for pair in moving for v in pair]).tolist(),
-        "logits": forward(0).reshape(-1).tolist(),
-    }
-    (HERE / "golden-cnn-deep.json").write_text(json.dumps(golden) + "\n")
-    print("cnn-deep", [round(v, 6) for v in losses])
+    m.write(forward)
+
+
+def lenet5():
+    shapes = [(5, 5, 1, 6), (6,), (5, 5, 6, 16), (16,), (64, 120), (120,), (120, 84), (84,), (84, CLASSES), (CLASSES,)]
+    m = Deep("lenet5", 16, shapes, [])
+
+    def forward(_):
+        v = m.x.permute(0, 3, 1, 2)
+        v = torch.nn.functional.max_pool2d(torch.relu(m.conv(v, 0, padding="same", bias=True)), 2)
+        v = torch.nn.functional.max_pool2d(torch.relu(m.conv(v, 2, bias=True)), 2)
+        v = v.permute(0, 2, 3, 1).reshape(BATCH, -1)
+        return m.dense(torch.relu(m.dense(torch.relu(m.dense(v, 4)), 6)), 8)
+
+    m.write(forward)
+
+
+def resnet20():
+    shapes, norms, channels = [], [], 1
+    plan = [16] + [f for f in (16, 32, 64) for _ in range(6)]
+    for filters in plan:
+        norms.append(len(shapes) + 1)
+        shapes += [(3, 3, channels, filters), (filters,), (filters,)]
+        channels = filters
+    m = Deep("resnet20", 8, shapes + [(64, CLASSES), (CLASSES,)], norms)
+
+    def conv_norm(v, i, step, stride=1):
+        return m.norm(m.conv(v, 3 * i, stride, "same"), 3 * i + 1, step)
+
+    def forward(step):
+        v = torch.relu(conv_norm(m.x.permute(0, 3, 1, 2), 0, step))
+        for block in range(9):
+            stride = 2 if block in (3, 6) else 1
+            u = torch.relu(conv_norm(v, 1 + 2 * block, step, stride))
+            u = conv_norm(u, 2 + 2 * block, step)
+            short = v[:, :, ::stride, ::stride]
+            short = torch.nn.functional.pad(short, (0, 0, 0, 0, 0, u.shape[1] - short.shape[1]))
+            v = torch.relu(u + short)
+        return m.dense(v.mean((2, 3)), 57)
+
+    m.write(forward)
 
 
 small_models()
 cnn_deep()
+lenet5()
+resnet20()
