@@ -89,6 +89,11 @@ func TestSpec_Validate(t *testing.T) {
 			func(s *job.Spec) { s.ModelSpec = json.RawMessage(strings.Repeat(" ", job.MaxModelSpec) + "{}") },
 			func(s *job.Spec) { s.Kind, s.ModelSpec = job.Infer, json.RawMessage(`{}`) },
 		}},
+		{
+			"kernel",
+			[]func(s *job.Spec){func(s *job.Spec) { s.Kernel = "auto" }, func(s *job.Spec) { s.Kernel = "reference" }},
+			[]func(s *job.Spec){func(s *job.Spec) { s.Kernel = "fma-1" }, func(s *job.Spec) { s.Kind, s.Kernel = job.Infer, "sse" }},
+		},
 		bounds("epochs", 1, job.MaxEpochs, func(s *job.Spec, n int) { s.Epochs = n }),
 		bounds("batch", 1, job.MaxBatch, func(s *job.Spec, n int) { s.Batch = n }),
 		bounds("workers", 0, job.MaxReplicas, func(s *job.Spec, n int) { s.Replicas = n }),
@@ -97,6 +102,16 @@ func TestSpec_Validate(t *testing.T) {
 		bounds("containers", 0, job.MaxReplicas, func(s *job.Spec, n int) { s.Containers = n }),
 		{"memory", []func(s *job.Spec){func(s *job.Spec) { s.Memory = 1 }}, []func(s *job.Spec){func(s *job.Spec) { s.Memory = -1 }}},
 		{"timeout", []func(s *job.Spec){func(s *job.Spec) { s.Timeout = 1 }}, []func(s *job.Spec){func(s *job.Spec) { s.Timeout = -1 }}},
+		{
+			"schedule",
+			[]func(s *job.Spec){func(s *job.Spec) { s.Schedule = "cosine" }, func(s *job.Spec) { s.Schedule = "constant" }},
+			[]func(s *job.Spec){func(s *job.Spec) { s.Schedule = "linear" }},
+		},
+		numbers("warm-up", []float64{0, 0.5, 4.9}, []float64{5, -1, math.NaN(), math.Inf(1)}, func(s *job.Spec, v float64) { s.Warmup = v }),
+		numbers("l2", []float64{0, 1e-4, job.MaxL2}, []float64{-1, 11, math.NaN(), math.Inf(1)}, func(s *job.Spec, v float64) { s.L2 = v }),
+		numbers("clip", []float64{0, 1, job.MaxClip}, []float64{-1, 1e7, math.NaN(), math.Inf(1)}, func(s *job.Spec, v float64) { s.Clip = v }),
+		numbers("label smoothing", []float64{0, 0.1, 0.99}, []float64{-0.1, 1, math.NaN()}, func(s *job.Spec, v float64) { s.LabelSmoothing = v }),
+		bounds("shifts", 0, job.MaxShifts, func(s *job.Spec, n int) { s.Shifts = n }),
 		rates([]float64{math.SmallestNonzeroFloat64, 1, 10},
 			[]float64{0, -1, math.Nextafter(10, 11), math.NaN(), math.Inf(1), math.Inf(-1)}),
 	}
@@ -148,12 +163,20 @@ func rates(good, bad []float64) (test struct {
 	good, bad []func(s *job.Spec)
 },
 ) {
-	test.field = "learning rate"
-	for _, rate := range good {
-		test.good = append(test.good, func(s *job.Spec) { s.LearningRate = rate })
+	return numbers("learning rate", good, bad, func(s *job.Spec, v float64) { s.LearningRate = v })
+}
+
+func numbers(field string, good, bad []float64, set func(s *job.Spec, v float64)) (test struct {
+	field     string
+	good, bad []func(s *job.Spec)
+},
+) {
+	test.field = field
+	for _, v := range good {
+		test.good = append(test.good, func(s *job.Spec) { set(s, v) })
 	}
-	for _, rate := range bad {
-		test.bad = append(test.bad, func(s *job.Spec) { s.LearningRate = rate })
+	for _, v := range bad {
+		test.bad = append(test.bad, func(s *job.Spec) { set(s, v) })
 	}
 	return test
 }
@@ -208,6 +231,9 @@ func TestNumerics_DigestOfAllFields(t *testing.T) {
 		func(n *job.Numerics) { n.Local.LearningRate++ }, func(n *job.Numerics) { n.Local.Beta1++ },
 		func(n *job.Numerics) { n.Local.Kind = "sgd" }, func(n *job.Numerics) { n.Local.Momentum++ },
 		func(n *job.Numerics) { n.Local.WeightDecay++ }, func(n *job.Numerics) { n.Local.Beta2++ }, func(n *job.Numerics) { n.Local.Epsilon++ },
+		func(n *job.Numerics) { n.Local.Schedule = "step" }, func(n *job.Numerics) { n.Local.ScheduleSteps++ },
+		func(n *job.Numerics) { n.Local.WarmupSteps++ }, func(n *job.Numerics) { n.Local.L2++ }, func(n *job.Numerics) { n.Local.ClipNorm++ },
+		func(n *job.Numerics) { n.LabelSmoothing++ }, func(n *job.Numerics) { n.Flips = true }, func(n *job.Numerics) { n.Shifts++ },
 		func(n *job.Numerics) { n.Outer.LearningRate++ }, func(n *job.Numerics) { n.Outer.Momentum++ },
 	}
 	seen := map[string]int{}
@@ -233,6 +259,11 @@ func TestNumerics_DigestOfAllFields(t *testing.T) {
 		if again, err := back.Digest(); err != nil || again != digest {
 			t.Errorf("change %d: another digest after a way through JSON: %v", i, err)
 		}
+	}
+	// A job that was planned before there was a field has the digest that it had.
+	const old = "35e2e1665b108e3acc6a8d6d6c629aa3b64611e09e6772b490d80c90cdd5ecc7"
+	if digest, err := base.Digest(); err != nil || digest != old {
+		t.Errorf("the digest of a plain plan is %s, %v; want %s", digest, err, old)
 	}
 	if _, err := (job.Numerics{Model: json.RawMessage("{")}).Digest(); err == nil {
 		t.Error("a plan that is no JSON has a digest")
@@ -324,12 +355,12 @@ func TestRecord_JSON(t *testing.T) {
 		Strategy: job.Single, AccuracyCost: 0.0625, AccuracyNote: "why",
 		Accuracy: 0.5, Loss: 0.25, Records: 7, Confusion: [][]int{{1, 2}, {3, 4}},
 		Metrics: job.Metrics{
-			Containers: 1, MemoryLimit: 2, MemoryPeak: 3, StorePeak: 4, ControllerPeak: 5, GBSeconds: 6.5, DurationSeconds: 7.5,
+			Containers: 1, ColdStarts: 11, Warmed: 12, MemoryLimit: 2, MemoryPeak: 3, StorePeak: 4, ControllerPeak: 5, GBSeconds: 6.5, DurationSeconds: 7.5,
 			InitSeconds: 8.5, FailedContainers: 9, Handovers: 10, FailureRate: 0.75,
 		},
 		Actions: []job.RecordAction{{
 			Name: "m128", Role: job.RoleTrain, Replica: 1, Container: "c", MemoryLimit: 2, Predicted: 3, Peak: 4,
-			DurationSeconds: 5.5, InitSeconds: 6.5, Cold: true, Outcome: "success",
+			DurationSeconds: 5.5, InitSeconds: 6.5, WaitSeconds: 7.5, StepSeconds: 8.5, Cold: true, Warmed: true, Outcome: "success",
 		}},
 	}
 	got, err := json.MarshalIndent(record, "", "  ")

@@ -68,6 +68,9 @@ func (k Keys) Progress(replica int) string {
 	return fmt.Sprintf("jobs/%s/progress/%04d", k.Job, replica)
 }
 
+// Controller is the status in which the job's controller says that it is there.
+func (k Keys) Controller() string { return fmt.Sprintf("jobs/%s/controller", k.Job) }
+
 // Final is the trained model, weights only.
 func (k Keys) Final() string { return k.state() + "/model" }
 

@@ -46,6 +46,13 @@ type Numerics struct {
 
 	Local Optimizer `json:"local"`
 	Outer Nesterov  `json:"outer"`
+
+	// LabelSmoothing is the share of every label that is spread over all classes,
+	// Flips and Shifts are how records are augmented: as in nn.Config. What is not
+	// used is left out, so plans from before these were there have their digests.
+	LabelSmoothing float64 `json:"label_smoothing,omitempty"`
+	Flips          bool    `json:"flips,omitempty"`
+	Shifts         int     `json:"shifts,omitempty"`
 }
 
 // Optimizer holds the parameters of the replicas' local optimizer. Its fields
@@ -59,6 +66,12 @@ type Optimizer struct {
 	Epsilon      float64 `json:"epsilon,omitempty"`
 	Momentum     float64 `json:"momentum,omitempty"`
 	WeightDecay  float64 `json:"weight_decay,omitempty"`
+
+	Schedule      string  `json:"schedule,omitempty"`
+	ScheduleSteps int     `json:"schedule_steps,omitempty"`
+	WarmupSteps   int     `json:"warmup_steps,omitempty"`
+	L2            float64 `json:"l2,omitempty"`
+	ClipNorm      float64 `json:"clip_norm,omitempty"`
 }
 
 // Nesterov holds the parameters of the outer optimizer, which treats the change

@@ -10,12 +10,14 @@ import (
 // Status says how a job stands.
 type Status string
 
-// The statuses. Running is never the status of a final record.
+// The statuses. Running and Interrupted are never the status of a final record.
 const (
-	Running   Status = "running"
-	Succeeded Status = "succeeded"
-	Failed    Status = "failed"
-	Cancelled Status = "cancelled"
+	Running Status = "running"
+	// Interrupted: the job has not ended, and nobody controls it any more.
+	Interrupted Status = "interrupted"
+	Succeeded   Status = "succeeded"
+	Failed      Status = "failed"
+	Cancelled   Status = "cancelled"
 )
 
 // Record is the result of a job as it is reported; its JSON is what --json
@@ -96,7 +98,14 @@ type RecordModel struct {
 
 // Metrics sums up what a job took, over all containers, the failed ones too.
 type Metrics struct {
+	// Containers counts those that are known to have served. A controller that was
+	// killed leaves no word of those that were busy: as many as calls were under
+	// way count.
 	Containers int `json:"containers"`
+	// ColdStarts counts invocations for which a container was started, Warmed those
+	// that found one which was started ahead and had served none.
+	ColdStarts int `json:"cold_starts"`
+	Warmed     int `json:"warmed"`
 	// MemoryLimit is the sum of the containers' limits, MemoryPeak of their
 	// measured peaks.
 	MemoryLimit Bytes `json:"memory_limit_bytes"`
@@ -144,8 +153,15 @@ type RecordAction struct {
 	// of starting the container before it, 0 in a warm one.
 	DurationSeconds float64 `json:"duration_seconds"`
 	InitSeconds     float64 `json:"init_seconds"`
-	// Cold says that the container was started for this invocation.
-	Cold bool `json:"cold"`
+	// WaitSeconds is the time from the call until a container took it, StepSeconds
+	// the part of DurationSeconds that training steps took, 0 where nothing was
+	// trained.
+	WaitSeconds float64 `json:"wait_seconds"`
+	StepSeconds float64 `json:"step_seconds"`
+	// Cold says that the container was started for this invocation, Warmed that it
+	// was started ahead, and had served none before.
+	Cold   bool `json:"cold"`
+	Warmed bool `json:"warmed"`
 	// Outcome is "success"; "need_time" for a success that saved its state and
 	// handed over when its budget of time ended; "need_peer" for one that did so
 	// waiting for other replicas; "running" before it has ended;

@@ -36,6 +36,9 @@ type Resources struct {
 	// MicroBatch is the most records of a training step that are computed at once.
 	// 0 is the whole local batch.
 	MicroBatch int `json:"micro_batch,omitempty"`
+	// Remake has training steps make outputs of batch normalisations again rather
+	// than keep them.
+	Remake bool `json:"remake,omitempty"`
 	// InferBatch is the batch size of inference; InferPieces the number of
 	// infer invocations that the test part is divided among.
 	InferBatch  int `json:"infer_batch"`
@@ -62,12 +65,15 @@ type Resources struct {
 
 // Equip returns the task with what the plan grants its invocation.
 func (r Resources) Equip(t Task) Task {
+	if e, ok := r.Roles[t.Role]; ok {
+		t.Spare = max(1, r.Memory-e.Total())
+	}
 	switch t.Role {
 	case RoleTrain:
-		t.Threads, t.Spin, t.MicroBatch, t.Window = r.Threads, r.Spin, r.MicroBatch, r.Window
+		t.Threads, t.Spin, t.MicroBatch, t.Remake, t.Window = r.Threads, r.Spin, r.MicroBatch, r.Remake, r.Window
 	case RoleInfer:
 		t.Threads, t.Spin, t.Window = r.Threads, r.Spin, r.Window
-	case RoleProbe, RoleAverage, RoleEvaluate:
+	case RoleProbe, RoleNothing, RoleAverage, RoleEvaluate:
 	}
 	return t
 }

@@ -55,6 +55,21 @@ const (
 // that each usually has.
 var learningRates = map[string]float64{"adam": DefaultLearningRate, "adamw": 1e-3, "sgd": 1e-2}
 
+// schedules of the learning rate, as package nn has them; "" is constant.
+var schedules = []string{"", "constant", "step", "cosine"}
+
+// KernelForms returns the values of Spec.Kernel: a choice of the worker's own, then the
+// forms that package nn/kernel knows.
+func KernelForms() []string { return []string{"auto", "avx2", "avx512", "generic", "reference"} }
+
+// KernelForm is what workers are told of Kernel: "" leaves them the choice.
+func (s Spec) KernelForm() string {
+	if s.Kernel == "auto" {
+		return ""
+	}
+	return s.Kernel
+}
+
 // Limits of a job, so that every size made from a spec stays bounded.
 const (
 	MaxEpochs   = 100_000
@@ -62,6 +77,9 @@ const (
 	MaxReplicas = 1024
 	MaxRounds   = 1_000_000
 	MaxThreads  = 256
+	MaxL2       = 10
+	MaxClip     = 1_000_000
+	MaxShifts   = 64
 	// MaxModelSpec is in bytes of JSON.
 	MaxModelSpec = 1 << 16
 )
@@ -90,6 +108,21 @@ type Spec struct {
 	Optimizer string `json:"optimizer,omitempty"`
 	// LearningRate of the local optimizer. Default: 0.001, for "sgd" 0.01.
 	LearningRate float64 `json:"learning_rate,omitempty"`
+	// Schedule is how the learning rate changes: "constant" or "" leaves it, "step"
+	// divides it by ten after a half and after three quarters of all steps, "cosine"
+	// lowers it to zero. Warmup is for how many epochs it grows first.
+	Schedule string  `json:"schedule,omitempty"`
+	Warmup   float64 `json:"warmup,omitempty"`
+	// L2 is the weight of half the sum of the squares of the weights in what is
+	// minimised; Clip the most that the length of a step's gradient may be, 0 is no
+	// bound; LabelSmoothing the share of each label that is spread over all classes.
+	L2             float64 `json:"l2,omitempty"`
+	Clip           float64 `json:"clip,omitempty"`
+	LabelSmoothing float64 `json:"label_smoothing,omitempty"`
+	// Flips mirrors training records by chance, Shifts moves them by up to so many
+	// pixels.
+	Flips  bool `json:"flips,omitempty"`
+	Shifts int  `json:"shifts,omitempty"`
 	// Seed of weights and shuffles. Any value is a seed, 0 too.
 	Seed uint64 `json:"seed"`
 	// Replicas is the number of logical learners. Planned.
@@ -113,6 +146,11 @@ type Spec struct {
 	// Output is the absolute path of a CSV file for the prediction of each test
 	// record, on the controller's machine; "" wants none. Inference only.
 	Output string `json:"output,omitempty"`
+
+	// Kernel is the form of a kernel set in which workers compute, as in
+	// [KernelForms]; "" is "auto", what is fastest on their processors. It decides the
+	// bits as far as forms of different sets do.
+	Kernel string `json:"kernel,omitempty"`
 
 	// Containers is the most containers at once. Planned.
 	Containers int `json:"containers,omitempty"`
@@ -170,6 +208,13 @@ func (s Spec) Validate() error {
 		check(slices.Contains(known, s.Optimizer), "optimizer %.40q: want %s", s.Optimizer, strings.Join(known, ", "))
 		unset := s.LearningRate == 0 && !slices.Contains(known, s.Optimizer) // an optimizer that is none has no usual one
 		check(unset || s.LearningRate > 0 && s.LearningRate <= 10, "learning rate %v: want more than 0 and at most 10", s.LearningRate)
+		check(slices.Contains(schedules, s.Schedule), "schedule %.40q: want constant, step or cosine", s.Schedule)
+		// Written so that NaN is out of range.
+		check(s.Warmup >= 0 && s.Warmup < float64(max(s.Epochs, 1)), "warm-up of %v epochs: want 0 to below the %d of the job", s.Warmup, s.Epochs)
+		check(s.L2 >= 0 && s.L2 <= MaxL2, "l2 %v: want 0 to %d", s.L2, MaxL2)
+		check(s.Clip >= 0 && s.Clip <= MaxClip, "clip %v: want 0 to %d", s.Clip, MaxClip)
+		check(s.LabelSmoothing >= 0 && s.LabelSmoothing < 1, "label smoothing %v: want 0 to below 1", s.LabelSmoothing)
+		check(s.Shifts >= 0 && s.Shifts <= MaxShifts, "shifts of %d pixels: want 0 to %d", s.Shifts, MaxShifts)
 		check(s.Replicas >= 0 && s.Replicas <= MaxReplicas, "workers %d: want 1 to %d", s.Replicas, MaxReplicas)
 		check(s.LocalBatch >= 0 && s.LocalBatch <= MaxBatch, "local batch %d: want 1 to %d", s.LocalBatch, MaxBatch)
 		s.checkStrategy(check)
@@ -183,6 +228,7 @@ func (s Spec) Validate() error {
 	}
 	check(s.Kind == Train || s.ModelSpec == nil, "model spec: only training has one")
 	check(s.Kind == Infer || s.Output == "", "output: only inference has one")
+	check(s.Kernel == "" || slices.Contains(KernelForms(), s.Kernel), "kernel %.40q: want %s", s.Kernel, strings.Join(KernelForms(), ", "))
 	check(s.Containers >= 0 && s.Containers <= MaxReplicas, "containers %d: want 1 to %d", s.Containers, MaxReplicas)
 	check(s.Threads >= 0 && s.Threads <= MaxThreads, "threads %d: want 1 to %d", s.Threads, MaxThreads)
 	check(s.Memory >= 0, "memory %d: want more than 0", int64(s.Memory))

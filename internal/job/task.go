@@ -11,6 +11,8 @@ type Role string
 const (
 	// RoleProbe measures the worker and its container.
 	RoleProbe Role = "probe"
+	// RoleNothing does nothing: what it takes is the platform's own.
+	RoleNothing Role = "nothing"
 	// RoleTrain does local steps of one replica.
 	RoleTrain Role = "train"
 	// RoleAverage averages all replicas' states at the end of a round.
@@ -53,6 +55,17 @@ type Task struct {
 	Threads    int  `json:"threads,omitempty"`
 	Spin       bool `json:"spin,omitempty"`
 	MicroBatch int  `json:"micro_batch,omitempty"`
+	// Remake has the backward pass make outputs of batch normalisations again, rather
+	// than keep them (train).
+	Remake bool `json:"remake,omitempty"`
+
+	// Spare is how much memory the container has beyond what the task is predicted to
+	// take; 0 is unknown.
+	Spare Bytes `json:"spare,omitempty"`
+
+	// Kernel is the form in which kernels compute, "" the worker's own choice. A
+	// worker that cannot run it refuses.
+	Kernel string `json:"kernel,omitempty"`
 
 	// Model is the store key of a model; Dataset says what it reads (infer,
 	// evaluate).
@@ -102,6 +115,8 @@ type TaskResult struct {
 	// Steps is their number.
 	StepTime time.Duration `json:"step_time_ns,omitempty"`
 	Steps    int           `json:"steps,omitempty"`
+	// FirstStep is the time from the start of the task to the end of its first step.
+	FirstStep time.Duration `json:"first_step_ns,omitempty"`
 
 	Probe *Probe `json:"probe,omitempty"`
 }
@@ -135,11 +150,16 @@ type Probe struct {
 	// hexadecimal SHA-256 of its file.
 	Version string `json:"version"`
 	Binary  string `json:"binary"`
-	// KernelSet names the kernels that the worker's processor gets.
+	// KernelSet names the kernels that the worker's processor gets, or those of the
+	// form that the task asked for, which Kernel says then.
 	KernelSet string `json:"kernel_set"`
-	// Package is the resident memory of a worker that has done all a worker
-	// does once, on a tiny model: programs, runtime, connections, buffers.
+	Kernel    string `json:"kernel,omitempty"`
+	// Package is the resident memory of a worker at the end of a task, without the
+	// memory that the task took for its model and records: what it needs of its
+	// program, runtime, connections, buffers.
 	Package Bytes `json:"package_bytes"`
+	// Floor is the most that was resident before the first call; 0 if unknown.
+	Floor Bytes `json:"floor_bytes,omitempty"`
 	// Held is what the probe itself took on top of Package.
 	Held Bytes `json:"held_bytes"`
 	// FLOPS is the rate of a training step in floating point operations a
@@ -149,6 +169,16 @@ type Probe struct {
 	StoreRate float64 `json:"store_rate"`
 	// StoreSeconds is the time of one operation on a small object.
 	StoreSeconds float64 `json:"store_seconds"`
+}
+
+// Seen is the probe of a worker whose peak a platform measured: it also sees what
+// belongs to the container but not to the process.
+func (p Probe) Seen(peak Bytes) Probe {
+	if more := peak - p.Held - p.Package; more > 0 {
+		p.Package += more
+		p.Floor += more
+	}
+	return p
 }
 
 // ReplicaProgress is what a training worker says of itself now and then, through

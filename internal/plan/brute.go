@@ -5,6 +5,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"time"
 
 	"disdel/internal/job"
@@ -31,7 +32,7 @@ func (w *work) bruteForce(spec job.Spec, limits job.Limits) (job.Resources, erro
 		return job.Resources{}, err
 	}
 	whole.Data = wholeData(*w.numerics)
-	whole = withSafety(whole)
+	whole = withSafety(whole, w.probe)
 	w.fixed = &whole
 	roles, err := w.roles(c.shape)
 	if err != nil {
@@ -77,6 +78,12 @@ func moreMemory(r job.Resources, limits job.Limits, role job.Role) (job.Resource
 	if next.Memory <= r.Memory {
 		return r, &Infeasible{limitMemory, int64(r.Memory) + 1, int64(r.Memory), fmt.Sprintf(
 			"brute force ends: %s ran out of memory in %v, the most that the platform allows; take --strategy distributed", role, r.Memory)}
+	}
+	if estimate := next.Roles[role]; estimate.Total() <= r.Memory {
+		// The estimate has learned, so that nothing this small is tried again.
+		estimate.Safety += r.Memory - estimate.Total() + 1
+		next.Roles = maps.Clone(next.Roles)
+		next.Roles[role] = estimate
 	}
 	next.Explanation = []string{fmt.Sprintf("brute force: %s ran out of %v, so %v now.", role, r.Memory, next.Memory)}
 	return next, nil

@@ -14,12 +14,27 @@ const (
 	// pieces of 16 are a tenth slower than batches of 64, pieces of 4 half as fast
 	// again (cnn, 28x28x1 and 32x32x3, kernels fma-1).
 	pieceRecords = 2
+	// remakeCost is how many times as long a step takes that makes the outputs of
+	// batch normalisations again (resnet20 and cnn-deep, 32x32x3, kernels fma-1).
+	remakeCost = 1.02
 )
 
-// choice is what a program is compiled with: threads of a container, and the most
+// choice is what a program is compiled with: threads of a container, the most
 // records of a training step that are computed at once, 0 where a step cannot be
-// cut.
-type choice struct{ threads, micro int }
+// cut, and whether the backward pass makes again what it can.
+type choice struct {
+	threads, micro int
+	remake         bool
+}
+
+// remakeTime is how many times as long a step takes whose batch normalisations are
+// made again.
+func (c choice) remakeTime() float64 {
+	if c.remake {
+		return remakeCost
+	}
+	return 1
+}
 
 // micros are the numbers of records that are computed at once to be tried, the
 // largest first; batch is the records of a step, 0 where it cannot be cut.

@@ -18,15 +18,26 @@ const (
 	pageTableShare = 512
 	// safetyBytes covers what a probe cannot see: the spread of the runtime's
 	// own memory between runs, and mappings rounded up to pages.
-	safetyBytes = 576 * job.KB
-	// meetBytes covers what the runtime keeps of a round in which replicas met:
-	// threads for files that were waited for, and their stacks. It was seen to
-	// grow to 0.9 MB in 50 to 60 rounds, and no further.
-	meetBytes  = 16 * job.KB
-	meetRounds = 64
+	safetyBytes = 448 * job.KB
+	// meetBytes covers what the runtime keeps for replicas that meet: threads for
+	// files that were waited for, and their stacks. For each of the first
+	// meetMost replicas peerBytes more cover what looking for it leaves on the heap
+	// until that is freed. Nothing grows with the rounds.
+	meetBytes = 256 * job.KB
+	peerBytes = 48 * job.KB
+	meetMost  = 32
+	// startBytes covers the spread of what a worker takes to start.
+	startBytes = 256 * job.KB
 	// threadBytes covers what the runtime and the kernel keep for one thread more,
 	// and do not give back: stacks, a processor's caches, the kernel's own books.
 	threadBytes = 256 * job.KB
+	// describeBytes covers what lies on the heap of one tensor's descriptions while
+	// one state is read and another written, in files of four groups of tensors at
+	// most; useBytes the same where there is one group. A probe's model has
+	// probeTensors itself.
+	describeBytes = 16 * job.KB
+	useBytes      = 8 * job.KB
+	probeTensors  = 6
 	// confusionBytes is what merging holds for each pair of classes: the counts
 	// of one piece and their sum, in memory and as text.
 	confusionBytes = 64
@@ -36,6 +47,7 @@ const (
 type model struct {
 	spec       nn.Spec
 	parameters int
+	tensors    int
 }
 
 func parseModel(raw []byte) (model, error) {
@@ -43,7 +55,7 @@ func parseModel(raw []byte) (model, error) {
 	if err != nil {
 		return model{}, fmt.Errorf("plan: model of the job: %w", err)
 	}
-	return model{spec: spec, parameters: spec.ParamCount()}, nil
+	return model{spec: spec, parameters: spec.ParamCount(), tensors: len(spec.Params())}, nil
 }
 
 // recordWindow is the memory that holds a window of that many records, 0 for a
@@ -58,8 +70,24 @@ func recordWindow(d job.Dataset, records, batch, window int) job.Bytes {
 	return job.Bytes(held+batch)*(d.RecordBytes()+labelBytes) + job.Bytes(piece+pieces+listed)*orderBytes
 }
 
-func withSafety(e job.Estimate) job.Estimate {
-	e.Safety = safetyBytes + (e.Fit+e.Data+e.Model)/pageTableShare
+// described is what the descriptions of the model's tensors take in a role.
+func (m model) described(role job.Role) job.Bytes {
+	more := job.Bytes(max(0, m.tensors-probeTensors))
+	switch role {
+	case job.RoleTrain, job.RoleAverage:
+		return more * describeBytes
+	case job.RoleInfer, job.RoleEvaluate:
+		return more * useBytes
+	case job.RoleProbe, job.RoleNothing:
+	}
+	return 0
+}
+
+// withSafety adds what no term covers. A worker with next to no work is at its largest
+// when it starts.
+func withSafety(e job.Estimate, probe job.Probe) job.Estimate {
+	work := e.Fit + e.Data + e.Model
+	e.Safety = max(safetyBytes+work/pageTableShare, probe.Floor+startBytes-e.Package-work)
 	return e
 }
 
@@ -90,9 +118,14 @@ func trainEstimate(n job.Numerics, m model, probe job.Probe, c choice) (job.Esti
 	program, err := nn.Compile(m.spec, nn.Config{
 		Batch:      batch,
 		MicroBatch: c.micro,
+		Remake:     c.remake,
 		Train:      true,
 		Optimizer:  optimizer,
 		Threads:    c.threads,
+
+		LabelSmoothing: n.LabelSmoothing,
+		Augment:        nn.Augment{Flips: n.Flips, Shifts: n.Shifts},
+		KeepGradients:  n.Sync == job.SyncStep,
 	})
 	if err != nil {
 		return job.Estimate{}, nn.FLOPs{}, fmt.Errorf("plan: compile %s: %w", m.spec.Name, err)
@@ -101,7 +134,7 @@ func trainEstimate(n job.Numerics, m model, probe job.Probe, c choice) (job.Esti
 		Fit:     job.Bytes(program.Sizes().Total),
 		Package: probe.Package,
 		Data:    recordWindow(n.Dataset, readRecords(n), batch, 0),
-	}), program.FLOPs(), nil
+	}, probe), program.FLOPs(), nil
 }
 
 // averageEstimate counts what averaging holds for each parameter: float64 sums
@@ -117,7 +150,7 @@ func averageEstimate(n job.Numerics, m model, probe job.Probe) job.Estimate {
 	return withSafety(job.Estimate{
 		Package: probe.Package,
 		Model:   job.Bytes(m.parameters) * job.Bytes(each),
-	})
+	}, probe)
 }
 
 // inferEstimate is that of a piece of which the given number of predictions is
@@ -132,18 +165,18 @@ func inferEstimate(d job.Dataset, m model, batch, predictions int, probe job.Pro
 		Package: probe.Package,
 		Data:    recordWindow(d, d.Test, batch, 0) + job.Bytes(predictions)*job.PredictionBytes,
 		Model:   confusion(d),
-	}), program.FLOPs(), nil
+	}, probe), program.FLOPs(), nil
 }
 
 // probeEstimate is what another probe would take. It predicts nothing about the
 // probe that it is made of: its row in a report restates that measurement, with
 // the safety added.
 func probeEstimate(probe job.Probe) job.Estimate {
-	return withSafety(job.Estimate{Package: probe.Package, Model: probe.Held})
+	return withSafety(job.Estimate{Package: probe.Package, Model: probe.Held}, probe)
 }
 
 func evaluateEstimate(d job.Dataset, probe job.Probe) job.Estimate {
-	return withSafety(job.Estimate{Package: probe.Package, Model: confusion(d)})
+	return withSafety(job.Estimate{Package: probe.Package, Model: confusion(d)}, probe)
 }
 
 func confusion(d job.Dataset) job.Bytes {

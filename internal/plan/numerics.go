@@ -5,6 +5,7 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"disdel/internal/job"
 	"disdel/internal/nn"
@@ -70,9 +71,13 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 		return job.Numerics{}, fmt.Errorf("epochs %d: with %d steps in each (local batch %d), more than the %d steps a job may have; "+
 			"take fewer epochs or a larger --batch: %w", spec.Epochs, perEpoch, localBatch, maxSteps, job.ErrSpec)
 	}
-	optimizer, err := nn.ParseOptimizer(spec.Optimizer, spec.LearningRate)
+	optimizer, err := localOptimizer(spec, perEpoch)
 	if err != nil {
 		return job.Numerics{}, fmt.Errorf("%w: %w", job.ErrSpec, err)
+	}
+	if least := min(data.Height, data.Width); spec.Shifts > 0 && spec.Shifts >= least {
+		return job.Numerics{}, fmt.Errorf("shifts of %d pixels: the records of %s have %dx%d, so %d at most: %w",
+			spec.Shifts, data.Name, data.Height, data.Width, least-1, job.ErrSpec)
 	}
 	n := job.Numerics{
 		Version:       job.NumericsVersion,
@@ -88,6 +93,10 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 		Steps:         perEpoch * spec.Epochs,
 		Sync:          sync,
 		Local:         job.Optimizer(optimizer),
+
+		LabelSmoothing: spec.LabelSmoothing,
+		Flips:          spec.Flips,
+		Shifts:         spec.Shifts,
 	}
 	n.RoundSteps, n.Outer, err = rounds(spec, n)
 	if err != nil {
@@ -98,6 +107,24 @@ func Numerics(spec job.Spec, data job.Dataset, kernelSet string) (job.Numerics, 
 			"take fewer epochs, a larger --batch, or fix --rounds without --sync step: %w", spec.Epochs, n.Steps, n.RoundSteps, n.Rounds(), job.MaxRounds, job.ErrSpec)
 	}
 	return n, nil
+}
+
+// localOptimizer is the replicas' optimizer. Its schedule counts a replica's steps over
+// the whole job, which are as many for all, so rounds and slices do not show in it.
+func localOptimizer(spec job.Spec, perEpoch int) (nn.Optimizer, error) {
+	o, err := nn.ParseOptimizer(spec.Optimizer, spec.LearningRate)
+	if err != nil {
+		return o, err
+	}
+	if spec.Schedule != "" && spec.Schedule != nn.ScheduleConstant {
+		o.Schedule, o.ScheduleSteps = spec.Schedule, perEpoch*spec.Epochs
+	}
+	o.WarmupSteps = int(math.Round(spec.Warmup * float64(perEpoch)))
+	if o.Schedule != "" {
+		o.WarmupSteps = min(o.WarmupSteps, o.ScheduleSteps-1)
+	}
+	o.L2, o.ClipNorm = spec.L2, spec.Clip
+	return o, o.Validate()
 }
 
 // modelOf is the model that a job trains: the user's own, else a named one.

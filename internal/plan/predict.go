@@ -120,19 +120,19 @@ func (w *work) roles(s shape) (map[job.Role]job.Estimate, error) {
 			// It averages in the memory where it trains.
 			train.Fit = max(train.Fit, all[job.RoleAverage].Model)
 		}
-		train = withSafety(train)
+		train = withSafety(train, w.probe)
 		if s.span {
-			train.Safety += job.Bytes(min(w.numerics.Rounds(), meetRounds)) * meetBytes
+			train.Safety += meetBytes + job.Bytes(min(w.replicas(), meetMost))*peerBytes
 		}
 		all[job.RoleTrain] = train
 	}
 	infer := all[job.RoleInfer]
 	infer.Data = recordWindow(w.data, w.data.Test, w.inferBatch, s.window) + job.Bytes(w.predictions)*job.PredictionBytes
-	all[job.RoleInfer] = withSafety(infer)
+	all[job.RoleInfer] = withSafety(infer, w.probe)
 	// A container serves all roles, and keeps the threads that it once had.
 	for role, e := range all {
 		if role != job.RoleProbe {
-			e.Safety += job.Bytes(s.threads-1) * threadBytes
+			e.Safety += job.Bytes(s.threads-1)*threadBytes + w.model.described(role)
 			all[role] = e
 		}
 	}
@@ -176,7 +176,7 @@ func (w *work) predict(c candidate, limits job.Limits) candidate {
 		wall, all := spread(n.Replicas, c.containers, processors)
 		rounds = float64(n.Rounds())
 		each, once := roundTraffic(*n, w.model.parameters, w.roundReads(c.parts, c.span), c.span)
-		c.pace = pace{step: w.step * pieceTime(c.micro, w.batch) / faster, waves: wall}
+		c.pace = pace{step: w.step * pieceTime(c.micro, w.batch) * c.remakeTime() / faster, waves: wall}
 		compute := float64(n.Steps) * c.step
 		calls, call := rounds, compute/rounds
 		if c.span {

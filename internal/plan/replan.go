@@ -39,6 +39,13 @@ func AfterOutOfMemory(r job.Resources, spec job.Spec, limits job.Limits, role jo
 			role, r.Memory, next.MicroBatch)}
 		return next, nil
 	}
+	if stuck && role == job.RoleTrain && r.MicroBatch == 0 && !r.Remake {
+		// Its steps cannot be cut because it has batch normalisations.
+		next.Remake = true
+		next.Explanation = []string{fmt.Sprintf("recomputation: %s ran out of %v, which cannot grow, so outputs of batch normalisations are made again now.",
+			role, r.Memory)}
+		return next, nil
+	}
 	switch {
 	case spec.Memory > 0:
 		return r, &Infeasible{limitMemory, int64(grown), int64(spec.Memory), fmt.Sprintf(
@@ -71,7 +78,7 @@ func AfterTooLarge(r job.Resources, spec job.Spec, limits job.Limits, role job.R
 	_, need := largest(r.Roles)
 	least := CeilMemory(max(need, limits.MemoryMin), limits)
 	switch {
-	case spec.Memory > 0:
+	case spec.Memory > 0 && spec.Strategy != job.BruteForce: // which begins there
 		return r, &Infeasible{limitPool, int64(spec.Memory), int64(least), fmt.Sprintf(
 			"the platform has no room for containers of the %v that --memory fixes, and the job needs %v; take less or leave it out", spec.Memory, least)}
 	case least >= r.Memory:

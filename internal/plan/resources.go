@@ -153,7 +153,7 @@ func (w *work) planOf(c candidate, limits job.Limits) job.Resources {
 	roles, _ := w.roles(c.shape) // compiled before, when the candidate was made
 	return job.Resources{
 		Memory: c.memory, Containers: c.containers, Window: c.window, Budget: w.budget, SpanRounds: c.spanRounds(w),
-		Threads: c.threads, Spin: c.spins(limits), MicroBatch: c.micro,
+		Threads: c.threads, Spin: c.spins(limits), MicroBatch: c.micro, Remake: c.remake,
 		InferBatch: w.inferBatch, InferPieces: w.pieces, Roles: roles, Seconds: c.seconds, GBSeconds: c.gbSeconds,
 		StepSeconds: c.step, RoundSeconds: c.round, Waves: c.waves,
 	}

@@ -28,7 +28,7 @@ type input struct {
 	data   job.Dataset
 	limits job.Limits
 	probe  job.Probe
-	then   []string // what happens afterwards: "oom train", "timeout train"
+	then   []string // what happens afterwards: "oom train", "timeout train", "toolarge train"
 }
 
 // mnistLike is the default input: the thesis's first data set within the default
@@ -155,9 +155,12 @@ func (in input) plan() (out outcome) {
 			return out
 		}
 		what, role, _ := strings.Cut(event, " ")
-		if what == "oom" {
+		switch what {
+		case "oom":
 			out.resources, out.err = plan.AfterOutOfMemory(out.resources, spec, in.limits, job.Role(role))
-		} else {
+		case "toolarge":
+			out.resources, out.err = plan.AfterTooLarge(out.resources, spec, in.limits, job.Role(role))
+		default:
 			out.resources, out.err = plan.AfterTimeout(out.resources, spec, in.limits, job.Role(role))
 		}
 	}
@@ -182,7 +185,11 @@ func (out outcome) String() string {
 	}
 	r := out.resources
 	say("resources: revision %d, %d containers of %v, timeout %v, slices of %v", r.Revision, r.Containers, r.Memory, r.Timeout, r.Budget)
-	say("steps: %d threads, spinning %v, at most %d records at once", r.Threads, r.Spin, r.MicroBatch)
+	remade := ""
+	if r.Remake {
+		remade = ", outputs made again"
+	}
+	say("steps: %d threads, spinning %v, at most %d records at once%s", r.Threads, r.Spin, r.MicroBatch, remade)
 	say("inference: %d pieces, batch %d", r.InferPieces, r.InferBatch)
 	for _, role := range slices.Sorted(maps.Keys(r.Roles)) {
 		e := r.Roles[role]

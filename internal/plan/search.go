@@ -62,6 +62,18 @@ func (w *work) parts() []int {
 	return windowParts
 }
 
+// made are the ways to take a step with less memory, the first the usual one: in pieces,
+// or where there are batch normalisations, made again.
+func (w *work) made() (all []choice) {
+	for _, n := range micros(w.cut) {
+		all = append(all, choice{micro: n})
+	}
+	if w.numerics != nil && w.fixed == nil && w.model.spec.Remakes() {
+		all = append(all, choice{micro: w.cut, remake: true})
+	}
+	return all
+}
+
 // spans reports whether so many containers hold all replicas at once, which is
 // what it takes to go through several rounds in an invocation.
 func (w *work) spans(containers int) []bool {
@@ -120,7 +132,8 @@ func (w *work) candidates(spec job.Spec, limits job.Limits) (all []candidate, er
 		c := candidate{containers: containers + 1}
 		for _, c.threads = range threadsFor(spec, limits, c.containers) {
 			for _, c.span = range w.spans(c.containers) {
-				for _, c.micro = range micros(w.cut) {
+				for _, made := range w.made() {
+					c.micro, c.remake = made.micro, made.remake
 					for _, c.parts = range w.parts() {
 						if c.window = 0; c.parts > 1 {
 							c.window = w.window(c.parts)
@@ -217,6 +230,9 @@ func (w *work) explainRest(best candidate, all []candidate, spec job.Spec, limit
 	}
 	if best.micro < w.cut {
 		say("micro-batch: steps of %d records are computed %d at a time, for less memory.", w.cut, best.micro)
+	}
+	if best.remake {
+		say("recomputation: outputs of batch normalisations are made again in the backward pass, for less memory and %.0f %% more time.", 100*(remakeCost-1))
 	}
 	if best.window > 0 {
 		say("window: %d of the %d records of a shard at a time, for less memory and more reading.", best.window, w.window(1))

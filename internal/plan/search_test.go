@@ -167,11 +167,15 @@ func everyShape(w *work, spec job.Spec, limits job.Limits) (all []candidate) {
 					if span && w.numerics.Rounds() == 1 {
 						continue
 					}
-					c := candidate{shape: shape{choice: choice{threads, micro}, span: span}, parts: parts}
+					c := candidate{shape: shape{choice: choice{threads: threads, micro: micro}, span: span}, parts: parts}
 					if parts > 1 {
 						c.window = w.window(parts)
 					}
 					all = append(all, c)
+					if w.model.spec.Remakes() {
+						c.remake = true
+						all = append(all, c)
+					}
 				}
 			}
 			if micro <= 1 {

@@ -32,7 +32,7 @@ func thesisEstimate(n job.Numerics, m model, probe job.Probe) job.Estimate {
 		Package: probe.Package,
 		Data:    product(n.Dataset.Train, int(n.Dataset.RecordBytes()), valueBytes),
 		Model:   product(m.parameters, valueBytes),
-	})
+	}, probe)
 }
 
 // thesisSteps is the number of steps in one pass over all records.
