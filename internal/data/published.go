@@ -4,6 +4,7 @@ package data
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -203,6 +204,9 @@ func (p published) download(ctx context.Context, o Options, folder string) error
 // read makes a set of files and says so if they are not the published ones.
 func (p published) read(ctx context.Context, o Options, l layout, paths []string) (*Set, error) {
 	c, err := l.read(ctx, paths, p.info.Classes)
+	if errors.Is(err, ErrInvalid) {
+		return nil, fmt.Errorf("%w; remove the damaged file, then it is taken from elsewhere or downloaded", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +214,7 @@ func (p published) read(ctx context.Context, o Options, l layout, paths []string
 	set.Info.H, set.Info.W, set.Info.C = c.shape.H, c.shape.W, c.shape.C
 	set.Info.Train, set.Info.Test = c.train.Len(), c.test.Len()
 	if err := set.Validate(); err != nil {
-		return nil, inFile(paths[0], err)
+		return nil, fmt.Errorf("%w; remove what is damaged in %s, then it is taken from elsewhere or downloaded", inFile(paths[0], err), filepath.Dir(paths[0]))
 	}
 	if !p.isPublished(set, c.sha256) {
 		o.notice("%s is used from %s, which is not the published version: %s", p.info.Name, filepath.Dir(paths[0]), p.difference(set))

@@ -140,6 +140,14 @@ type Store interface {
 	Close() error
 }
 
+// Bounder is the ability of a client to bound what it has written and what the
+// machine still holds in memory, on account of the process that wrote it.
+type Bounder interface {
+	// Bound says how many bytes that may be from now on, about: small objects need not
+	// be counted. 0 is no bound. It is not for use while a write is in progress.
+	Bound(n int64)
+}
+
 // Idler is the ability of a client to keep nothing while it is not in use.
 type Idler interface {
 	// Idle releases what the client holds for speed alone (temporary files,

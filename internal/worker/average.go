@@ -34,11 +34,11 @@ func (w *Worker) average(ctx context.Context, task job.Task) (result job.TaskRes
 		return result, fmt.Errorf("%w: steps %d to %d are no round of the plan, which has %d steps in rounds of %d",
 			errTask, task.From, task.To, n.Steps, n.RoundSteps)
 	}
-	arena, err := nn.NewArena(t.averageBytes())
+	arena, err := w.newArena(t.averageBytes())
 	if err != nil {
 		return result, err
 	}
-	defer func() { err = errors.Join(err, arena.Close()) }()
+	defer func() { err = errors.Join(err, w.closeArena(arena)) }()
 	result.Step, result.Round = task.To, task.From/n.RoundSteps+1
 	result.Digest, err = w.averageRound(ctx, t, task.From, task.To, arena.Bytes())
 	if errors.Is(err, store.ErrNotFound) {

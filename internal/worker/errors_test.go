@@ -80,7 +80,7 @@ func TestErrors(t *testing.T) {
 		{"no plan", train, func(x *world) { x.replace(x.keys.Numerics(), []byte("{")) }, job.BadTask, []string{x0(func(x *world) string { return x.keys.Numerics() })}},
 		{"another plan", train, func(x *world) { x.replace(x.keys.Numerics(), []byte("{}")) }, job.BadTask, []string{"has digest", "the task wants"}},
 		{"a plan without end", train, func(x *world) { x.replace(x.keys.Numerics(), make([]byte, maxNumericsBytes+1)) }, job.Corrupt, []string{"more than"}},
-		{"the plan is gone", train, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Numerics()) }, job.StoreFailed, []string{"numerics", "not found"}},
+		{"the plan is gone", train, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Numerics()) }, job.StoreFailed, []string{"numerics", "not found", "--worker-store"}},
 
 		{"no state", train, func(x *world) { _ = x.st.Delete(x.ctx, x.keys.Global(3), x.keys.Global(6)) }, job.StoreFailed, []string{"000000003/global", "not found"}},
 		{"not a state", train, func(x *world) { x.replace(x.keys.Global(3), []byte("not a state")) }, job.Corrupt, []string{"000000003/global", "header"}},
@@ -194,6 +194,49 @@ func shardOf(h shard.Header) []byte {
 		panic("BUG: " + err.Error())
 	}
 	return out.Bytes()
+}
+
+// TestKernel_Asked: a task's form of kernels counts, and one that is not there is
+// refused, as is one of another set than the plan's.
+func TestKernel_Asked(t *testing.T) {
+	t.Parallel()
+	n := tinyPlan()
+	n.KernelSet = kernel.FMA().Name
+	task := job.Task{Role: job.RoleTrain, To: 3}
+	var want []byte
+	for _, form := range kernel.Forms() {
+		x := newWorld(t, t.Context(), n)
+		task.Job, task.Plan, task.Kernel = worldJob, x.keys.Plan, form
+		_, err := x.w.Do(t.Context(), task)
+		switch set, unsupported := kernel.Form(form); {
+		case unsupported != nil:
+			if !errors.Is(err, errTask) || !errors.Is(err, kernel.ErrUnsupported) {
+				t.Errorf("%s: %v", form, err)
+			}
+		case set.Name != n.KernelSet:
+			if !errors.Is(err, errTask) || !strings.Contains(err.Error(), "this worker has "+set.Name) {
+				t.Errorf("%s: %v", form, err)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", form, err)
+		default:
+			got := x.object(x.keys.Replica(0, 3))
+			if want == nil {
+				want = got
+			} else if !bytes.Equal(got, want) {
+				t.Errorf("%s has other bits", form)
+			}
+		}
+	}
+	x := newWorld(t, t.Context(), n)
+	task.Kernel = "sse"
+	if _, err := x.w.Do(t.Context(), task); !errors.Is(err, errTask) || !strings.Contains(err.Error(), "avx2, avx512, generic, reference") {
+		t.Errorf("a form that is none: %v", err)
+	}
+	result, err := x.w.Do(t.Context(), job.Task{Role: job.RoleProbe, Job: "probe", Kernel: kernel.FormReference})
+	if err != nil || result.Probe.KernelSet != "fma-1" || result.Probe.Kernel != kernel.FormReference {
+		t.Errorf("a probe of the reference: %+v, %v", result.Probe, err)
+	}
 }
 
 // TestErrors_Plan: a worker refuses plans that it cannot carry out as they are

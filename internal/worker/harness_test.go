@@ -24,6 +24,7 @@ import (
 	"disdel/internal/nn"
 	"disdel/internal/nn/kernel"
 	"disdel/internal/nn/safetensors"
+	"disdel/internal/points"
 	"disdel/internal/store"
 	"disdel/internal/store/mem"
 )
@@ -39,6 +40,10 @@ func TestMain(m *testing.M) {
 		code := Main(ctx, strings.Fields(os.Getenv(listenRole)), os.Stderr)
 		stop()
 		os.Exit(code)
+	}
+	if err := points.Checks(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	code := m.Run()
 	if err := goleak.Find(); err != nil && code == 0 {
@@ -95,6 +100,14 @@ func tinyPlan() job.Numerics {
 		Local: job.Optimizer{Kind: nn.KindAdam, LearningRate: 0.01, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-7},
 		Outer: job.Nesterov{LearningRate: 0.7, Momentum: 0.9},
 	}
+}
+
+// tuned is the plan with all that a job can add to plain training.
+func tuned(n job.Numerics) job.Numerics {
+	n.Local.Schedule, n.Local.ScheduleSteps, n.Local.WarmupSteps = nn.ScheduleCosine, n.Steps+1, 1
+	n.Local.L2, n.Local.ClipNorm = 0.01, 0.5
+	n.LabelSmoothing, n.Flips, n.Shifts = 0.1, true, 2
+	return n
 }
 
 // world is a worker with a store that holds a data set and a plan.

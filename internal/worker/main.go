@@ -75,7 +75,6 @@ func serve(ctx context.Context, args []string) error {
 func prepare(cfg Config) (*Worker, error) {
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(collectorPercent)
-	populate()
 	name, err := os.Hostname() // of a container: its id or its pod
 	if err != nil || !(job.Self{Container: name}).Valid() {
 		name = "worker"
@@ -85,7 +84,7 @@ func prepare(cfg Config) (*Worker, error) {
 		return nil, fmt.Errorf("name of the container: %w", err)
 	}
 	cfg.Container = name + "-" + hex.EncodeToString(nonce[:])
-	cfg.Collect, cfg.ResetPeak = runtime.GC, resetPeak
+	cfg.Collect, cfg.ResetPeak, cfg.Shed = runtime.GC, resetPeak, shed
 	cfg.Processors = func(n int) { runtime.GOMAXPROCS(n) }
 	if cfg.Peak == nil {
 		cfg.Peak = ownPeak

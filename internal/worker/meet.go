@@ -24,6 +24,10 @@ const (
 	// joinTries bounds how often an average is looked for: the newest one may be
 	// swept between finding and reading it.
 	joinTries = 3
+	// pollsCollected is after how many looks their garbage is freed. Left to
+	// itself the collector would let a replica that waits long take a megabyte
+	// more than one that does not wait.
+	pollsCollected = 16
 )
 
 // newestGlobal returns the step of the newest average in the store that is not
@@ -88,7 +92,11 @@ func (l *learner) meet(ctx context.Context) (met bool, err error) {
 	defer l.w.cfg.Collect()
 	end := l.loop.next
 	complete := time.Time{} // since when all replicas are known to have come
+	looks := 0
 	for pause := pollFirst; ; pause = min(pause*3/2, pollMost) {
+		if looks++; looks%pollsCollected == 0 {
+			l.w.cfg.Collect()
+		}
 		keys, err := l.w.store.List(ctx, l.t.keys.StatesAt(end))
 		if err != nil {
 			return false, err
@@ -165,15 +173,30 @@ func (l *learner) average(ctx context.Context, end int) error {
 	return l.w.store.Delete(ctx, obsolete...)
 }
 
+const (
+	// tellInterval is how long a round may take before its middle is told.
+	tellInterval = 500 * time.Millisecond
+	// tellTimeout bounds telling, and after a failure nothing is told for tellPause:
+	// a store that does not answer must not hold up steps that do not need it.
+	tellTimeout = time.Second
+	tellPause   = time.Minute
+)
+
 // reportProgress says how far this replica is. Nothing depends on it, so that it
 // may fail.
 func (l *learner) reportProgress(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+	defer cancel()
 	p := job.ReplicaProgress{Step: l.loop.next, StepTime: l.result.StepTime, Steps: l.result.Steps}
 	if l.result.Records > 0 {
 		p.Loss = l.result.LossSum / float64(l.result.Records)
 	}
-	if raw, err := json.Marshal(p); err == nil {
-		_ = l.w.store.SetStatus(ctx, l.t.keys.Progress(l.task.Replica), raw)
+	raw, err := json.Marshal(p)
+	if err == nil {
+		err = l.w.store.SetStatus(ctx, l.t.keys.Progress(l.task.Replica), raw)
+	}
+	if l.told = time.Now(); err != nil {
+		l.told = l.told.Add(tellPause)
 	}
 }
 

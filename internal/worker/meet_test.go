@@ -3,6 +3,9 @@
 package worker
 
 import (
+	"context"
+	"encoding/json"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"disdel/internal/job"
+	"disdel/internal/store"
 )
 
 // together lets all replicas go through the whole plan at once, each in a worker
@@ -141,6 +145,54 @@ func TestMeet_LostAverage(t *testing.T) {
 		_, err := x.w.Do(t.Context(), job.Task{Role: job.RoleAverage, Job: worldJob, Plan: x.keys.Plan, From: 3, To: 6})
 		if reasonOf(err) != job.StoreFailed {
 			t.Errorf("average without states: %v, want %s", err, job.StoreFailed)
+		}
+	})
+}
+
+// slowGets takes a while for every object.
+type slowGets struct {
+	store.Store
+
+	told  int
+	wrong error // of telling
+}
+
+func (s *slowGets) Get(ctx context.Context, key string) (io.ReadCloser, error) {
+	if err := sleep(ctx, tellInterval); err != nil {
+		return nil, err
+	}
+	return s.Store.Get(ctx, key)
+}
+
+func (s *slowGets) SetStatus(ctx context.Context, key string, value []byte) error {
+	if s.told++; s.wrong != nil {
+		return s.wrong
+	}
+	return s.Store.SetStatus(ctx, key, value)
+}
+
+// TestTells: a replica whose round takes long says in its middle how far it is.
+func TestTells(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newWorld(t, t.Context(), tinyPlan())
+		slow := &slowGets{Store: x.st}
+		x.w.store = slow
+		if _, err := x.w.Do(t.Context(), job.Task{Role: job.RoleTrain, Job: worldJob, Plan: x.keys.Plan, To: 3}); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := x.st.Status(t.Context(), x.keys.Progress(0))
+		var p job.ReplicaProgress
+		if err != nil || json.Unmarshal(raw, &p) != nil || p.Step < 1 || p.Step >= 3 || p.Steps != p.Step || slow.told < 1 || slow.told > 3 {
+			t.Errorf("told %d times, last %+v, %v; want a step in the middle", slow.told, p, err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		x := newWorld(t, t.Context(), tinyPlan())
+		slow := &slowGets{Store: x.st, wrong: store.ErrUnavailable}
+		x.w.store = slow
+		result, err := x.w.Do(t.Context(), job.Task{Role: job.RoleTrain, Job: worldJob, Plan: x.keys.Plan, To: 3})
+		if err != nil || result.Step != 3 || slow.told != 1 {
+			t.Errorf("told %d times in vain, then step %d, %v; want once, and all steps", slow.told, result.Step, err)
 		}
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"disdel/internal/job"
+	"disdel/internal/points"
 )
 
 // freeAddress is one that nobody listens on now.
@@ -39,13 +40,14 @@ func program(t *testing.T, env []string, extra ...*os.File) (cmd *exec.Cmd, stdo
 	}
 	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
 	cmd = exec.CommandContext(t.Context(), self)
-	cmd.Env, cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = env, extra, stdout, stderr
+	cmd.Env, cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = append(env, points.NoSleep()), extra, stdout, stderr
 	return cmd, stdout, stderr
 }
 
 // TestImage: as the program of an image a worker serves the action interface on
 // its port, one connection for each call, as invokers do, several at once.
 func TestImage(t *testing.T) {
+	t.Parallel()
 	address := freeAddress(t)
 	cmd, stdout, stderr := program(t, []string{listenRole + "=--listen " + address})
 	if err := cmd.Start(); err != nil {
@@ -105,6 +107,7 @@ func TestImage(t *testing.T) {
 // TestActionLoop: started by a proxy, a worker answers on descriptor 3, and ends
 // with its input.
 func TestActionLoop(t *testing.T) {
+	t.Parallel()
 	ours, theirs, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -51,7 +51,7 @@ func (w *Worker) probe(ctx context.Context, task job.Task) (result job.TaskResul
 	if err := takeTime(ctx, task.Busy); err != nil {
 		return result, err
 	}
-	p := job.Probe{Version: Version(), KernelSet: w.cfg.Kernels.Name}
+	p := job.Probe{Version: Version(), KernelSet: w.cfg.Kernels.Name, Kernel: task.Kernel}
 	if p.Binary, err = binaryDigest(); err != nil {
 		return result, err
 	}
@@ -62,18 +62,20 @@ func (w *Worker) probe(ctx context.Context, task job.Task) (result job.TaskResul
 		return result, err
 	}
 	for range probeRehearsals {
-		if err := w.rehearse(ctx, task.Job); err != nil {
+		most, err := w.rehearse(ctx, task.Job)
+		if err != nil {
 			return result, fmt.Errorf("probe: %w", err)
 		}
+		p.Package = max(p.Package, most)
 	}
 	peak, err := ResidentPeak()
 	if err != nil {
 		return result, err
 	}
-	if p.Held, err = rehearsalBytes(); err != nil {
-		return result, err
+	if p.Package == 0 {
+		p.Package = peak // this system tells no more
 	}
-	p.Package = peak - p.Held
+	p.Held, p.Floor = max(0, peak-p.Package), w.started
 	result.Probe = &p
 	return result, nil
 }
@@ -206,48 +208,31 @@ func rehearsalPlan(kernels string) (job.Numerics, error) {
 	}, err
 }
 
-// rehearsalBytes is what the largest task of a rehearsal takes for its model and
-// its records: one that trains and averages.
-func rehearsalBytes() (job.Bytes, error) {
-	spec, err := probeModel()
-	if err != nil {
-		return 0, err
-	}
-	program, err := probeProgram(spec)
-	if err != nil {
-		return 0, err
-	}
-	n, err := rehearsalPlan("")
-	if err != nil {
-		return 0, err
-	}
-	t := training{plan: n, count: spec.ParamCount(), optimizer: nn.Optimizer(n.Local)}
-	model := max(program.Sizes().Total, int64(t.averageBytes()))
-	return job.Bytes(model + t.stream(0).Bytes()).CeilTo(pageBytes), nil
-}
-
 // rehearse carries out a whole job of two replicas and two rounds on made-up
-// data, and removes what it left in the store.
-func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
+// data, and removes what it left in the store. It returns the most that was resident
+// beside a task's own memory when the task had done its work, 0 if that is unknown.
+func (w *Worker) rehearse(ctx context.Context, id job.ID) (most job.Bytes, err error) {
 	own := scratch{Store: w.store, prefix: probeKey(id)}
 	defer func() { err = errors.Join(err, own.clear(context.WithoutCancel(ctx))) }()
-	w = &Worker{cfg: w.cfg, store: own}
+	w = &Worker{cfg: w.cfg, store: own, observe: func(held int) {
+		most = max(most, resident()-job.Bytes(held).CeilTo(pageBytes))
+	}}
 	const rehearsal = job.ID("rehearsal")
 	d := probeData
 	n, err := rehearsalPlan(w.cfg.Kernels.Name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	digest, err := n.Digest()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	keys := job.Keys{Job: rehearsal, Plan: digest}
 	defer func() {
 		err = errors.Join(err, own.SetStatus(context.WithoutCancel(ctx), keys.Progress(1), nil))
 	}()
 	if err := w.putProbeData(ctx, keys, n); err != nil {
-		return err
+		return 0, err
 	}
 	tasks := []job.Task{
 		{Role: job.RoleTrain, Replica: 0, From: 0, To: 2},
@@ -261,11 +246,11 @@ func (w *Worker) rehearse(ctx context.Context, id job.ID) (err error) {
 	for _, t := range tasks {
 		t.Job, t.Plan, t.Dataset = rehearsal, digest, &d
 		if _, err := w.Do(ctx, t); err != nil {
-			return err
+			return 0, err
 		}
 		w.cfg.Collect()
 	}
-	return nil
+	return most, nil
 }
 
 func (w *Worker) putProbeData(ctx context.Context, keys job.Keys, n job.Numerics) error {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"disdel/internal/points"
 )
 
 // deadline is when a test gives a process up that should long have done what it
@@ -53,7 +55,7 @@ func startChild(t *testing.T) *child {
 		t.Fatal(err)
 	}
 	c := &child{cmd: exec.CommandContext(t.Context(), self), conn: conn, reader: bufio.NewReader(conn), ended: make(chan error, 1)}
-	c.cmd.Env = []string{SocketEnv + "=3"}
+	c.cmd.Env = []string{SocketEnv + "=3", points.NoSleep()}
 	c.cmd.ExtraFiles = []*os.File{theirs}
 	c.cmd.Stdout, c.cmd.Stderr = &c.stdout, &c.stderr
 	if err := c.cmd.Start(); err != nil {
@@ -110,6 +112,7 @@ func (c *child) wait(t *testing.T) error {
 // TestProcess_Life: a worker serves call after call on its socket and ends when
 // the platform closes it.
 func TestProcess_Life(t *testing.T) {
+	t.Parallel()
 	c := startChild(t)
 	if status, answer := c.call(t, "/init", `{"value":{"env":{"DISDEL_STORE":"dir://`+t.TempDir()+`/store"}}}`); status != http.StatusOK {
 		t.Fatalf("init: %d %s", status, answer)
@@ -169,7 +172,7 @@ func TestProcess_NoSocket(t *testing.T) {
 	}
 	for _, number := range []string{"x", "-1", "2", "3", "99999999999999999999"} {
 		cmd := exec.CommandContext(t.Context(), self)
-		cmd.Env = []string{SocketEnv + "=" + number}
+		cmd.Env = []string{SocketEnv + "=" + number, points.NoSleep()}
 		out, err := cmd.CombinedOutput()
 		if err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), SocketEnv+"=") {
 			t.Errorf("%s=%s: %v, printed %q; want exit code 1 and a text about the variable", SocketEnv, number, err, out)

@@ -43,6 +43,9 @@ type Config struct {
 	// that a collection takes no time, while the collector by itself would let it
 	// grow by more than a plan knows of. Default: that is left to the collector.
 	Collect func()
+	// Shed takes out of memory what the program does not need for its work. It is
+	// called before a task takes memory for its model. Default: nothing happens.
+	Shed func()
 	// Processors is told how many threads a task computes with, before it starts
 	// and with 1 after it has ended. Default: nothing happens.
 	Processors func(threads int)
@@ -62,6 +65,11 @@ type Config struct {
 // Worker serves calls, one after the other.
 type Worker struct {
 	cfg Config
+	// observe is called while a task still holds the memory for its model, when its
+	// work is done; nil outside a probe.
+	observe func(held int)
+	// started is the most that was resident before the first call, 0 if unknown.
+	started job.Bytes
 
 	mu    sync.Mutex // held during a call
 	url   string     // of the store, once initialised
@@ -79,6 +87,9 @@ func New(cfg Config) *Worker {
 	}
 	if cfg.Collect == nil {
 		cfg.Collect = func() {}
+	}
+	if cfg.Shed == nil {
+		cfg.Shed = func() {}
 	}
 	if cfg.Kernels.Name == "" {
 		cfg.Kernels = kernel.Best()
@@ -215,7 +226,11 @@ func (w *Worker) handleRun(rw http.ResponseWriter, r *http.Request) {
 
 // serve carries out one call of an initialised worker and returns its answer.
 func (w *Worker) serve(ctx context.Context, params []byte) []byte {
-	if w.calls++; w.calls > 1 {
+	if w.calls++; w.calls == 1 {
+		w.started = w.cfg.Peak()
+	}
+	w.cfg.Shed()
+	if w.calls > 1 {
 		w.cfg.ResetPeak()
 	}
 	result := w.call(ctx, params)
@@ -246,6 +261,9 @@ func (w *Worker) call(ctx context.Context, params []byte) job.TaskResult {
 		err = w.open(ctx, w.url)
 	}
 	if err == nil {
+		if bound, ok := store.As[store.Bounder](w.store); ok {
+			bound.Bound(int64(task.Spare))
+		}
 		var stop func()
 		ctx, stop = w.fenced(ctx, task.Fence)
 		result, err = w.Do(ctx, task)
@@ -309,9 +327,20 @@ func (w *Worker) Do(ctx context.Context, task job.Task) (job.TaskResult, error) 
 	if w.store == nil {
 		return job.TaskResult{}, fmt.Errorf("%w: no store is open", errTask)
 	}
+	if task.Kernel != "" {
+		set, err := kernel.Form(task.Kernel)
+		if err != nil {
+			return job.TaskResult{}, fmt.Errorf("%w: %w", errTask, err)
+		}
+		forced := &Worker{cfg: w.cfg, store: w.store, observe: w.observe, started: w.started}
+		forced.cfg.Kernels = set
+		w = forced
+	}
 	switch task.Role {
 	case job.RoleProbe:
 		return w.probe(ctx, task)
+	case job.RoleNothing:
+		return job.TaskResult{}, nil
 	case job.RoleTrain:
 		return w.train(ctx, task)
 	case job.RoleAverage:

@@ -14,6 +14,7 @@ import (
 	"disdel/internal/job"
 	"disdel/internal/nn"
 	"disdel/internal/nn/safetensors"
+	"disdel/internal/store"
 )
 
 // A state file holds tensors group by group. A replica's has the model's, then
@@ -109,6 +110,9 @@ func (w *Worker) training(ctx context.Context, task job.Task) (*training, error)
 		return nil, fmt.Errorf("%w: %w", errTask, err)
 	}
 	raw, err := w.readAll(ctx, keys.Numerics(), maxNumericsBytes)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("%w; unless its job has ended, this is another store than the controller has: --worker-store must name that of --store as workers reach it", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func (w *Worker) takeStep(ctx context.Context, t *training, from, to int, memory
 		return "", err
 	}
 	moments := append(held[1:], nil, nil)
-	t.optimizer.Apply(w.cfg.Kernels, to, held[0], narrow(sum), moments[0], moments[1])
+	t.optimizer.Apply(w.cfg.Kernels, t.params, to, held[0], narrow(sum), moments[0], moments[1])
 	if to == t.plan.Steps {
 		return w.putModel(ctx, t, held[0])
 	}

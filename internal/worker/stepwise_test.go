@@ -53,8 +53,16 @@ func TestStepwise_IsSequentialTraining(t *testing.T) {
 	// a mean of squares: a gradient near zero may be moved by its rounding error,
 	// at most the learning rate a step.
 	const tolerance = 1e-5
-	for _, optimizer := range nn.Optimizers() {
-		sequential := stepPlan(t, dropping, optimizer, 1)
+	for _, optimizer := range append(nn.Optimizers(), "sgd, tuned") {
+		planned := func(replicas int) job.Numerics {
+			name, how, _ := strings.Cut(optimizer, ", ")
+			n := stepPlan(t, dropping, name, replicas)
+			if how != "" {
+				n = tuned(n)
+			}
+			return n
+		}
+		sequential := planned(1)
 		sequential.Sync, sequential.LocalBatch, sequential.RoundSteps = "", sequential.Batch, sequential.Steps
 		x := newWorld(t, t.Context(), sequential)
 		x.job(never)
@@ -62,7 +70,7 @@ func TestStepwise_IsSequentialTraining(t *testing.T) {
 		start := make([]float32, dropping.ParamCount())
 		nn.InitWeights(dropping, sequential.Seed, start)
 		for _, replicas := range []int{1, 2, 3, 5, 7} {
-			x := newWorld(t, t.Context(), stepPlan(t, dropping, optimizer, replicas))
+			x := newWorld(t, t.Context(), planned(replicas))
 			x.job(never)
 			got, _ := x.tensorsOf(x.keys.Final())
 			moved := 0.0
@@ -90,6 +98,9 @@ func TestStepwise_SameBytes(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		n := stepPlan(r, dropping, rapid.SampledFrom(nn.Optimizers()).Draw(r, "optimizer"), rapid.IntRange(1, 7).Draw(r, "replicas"))
 		n.Seed = rapid.Uint64().Draw(r, "seed")
+		if rapid.Bool().Draw(r, "tuned") {
+			n = tuned(n)
+		}
 		alone := newWorld(r, t.Context(), n)
 		want := alone.job(never)
 		synctest.Test(t, func(t *testing.T) {
@@ -118,7 +129,7 @@ func TestStepwise_Plan(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			program, err := nn.Compile(dropping, nn.Config{Batch: own.localBatch(), Train: true, Optimizer: own.local()})
+			program, err := nn.Compile(dropping, nn.Config{Batch: own.localBatch(), Train: true, Optimizer: own.local(), KeepGradients: true})
 			if err != nil {
 				t.Fatal(err)
 			}

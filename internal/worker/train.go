@@ -25,6 +25,8 @@ type learner struct {
 	instance *nn.Instance
 	stream   *shard.Stream
 
+	began  time.Time // the task
+	told   time.Time // when the replica last said how far it is
 	loop   slice
 	stored int // the step of the newest state that is in the store
 	result job.TaskResult
@@ -33,6 +35,7 @@ type learner struct {
 // train takes a replica's steps From to To and stores the state it reached. With
 // Meet it may go through several rounds: it meets the others at the end of each.
 func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResult, err error) {
+	began := time.Now()
 	t, err := w.training(ctx, task)
 	if err != nil {
 		return result, err
@@ -45,10 +48,7 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 	}
 	spec := t.stream(task.Replica)
 	spec.Window = task.Window
-	program, err := nn.Compile(t.model, nn.Config{
-		Batch: t.localBatch(), MicroBatch: min(task.MicroBatch, t.localBatch()), Train: true, Optimizer: t.local(),
-		Threads: task.Threads, Spin: task.Spin,
-	})
+	program, err := nn.Compile(t.model, t.config(task))
 	if err != nil {
 		return result, fmt.Errorf("%w: %w", errTask, err)
 	}
@@ -61,11 +61,14 @@ func (w *Worker) train(ctx context.Context, task job.Task) (result job.TaskResul
 		return result, err
 	}
 	defer func() { err = errors.Join(err, w.release(arena, instance)) }()
+	if task.Meet {
+		touch(arena.Bytes())
+	}
 	stream, err := shard.NewStreamIn(memory, spec)
 	if err != nil {
 		return result, err
 	}
-	l := &learner{w: w, t: t, task: task, memory: arena.Bytes(), instance: instance, stream: stream, stored: -1}
+	l := &learner{w: w, t: t, task: task, memory: arena.Bytes(), instance: instance, stream: stream, began: began, told: began, stored: -1}
 	if err := l.run(ctx); err != nil {
 		return result, err
 	}
@@ -124,6 +127,16 @@ func (t *training) localBatch() int {
 	return min(n.LocalBatch, max(1, (n.Dataset.Train-1)/n.Replicas+1))
 }
 
+// config is what a replica's program is compiled for.
+func (t *training) config(task job.Task) nn.Config {
+	n := t.plan
+	return nn.Config{
+		Batch: t.localBatch(), MicroBatch: min(task.MicroBatch, t.localBatch()), Train: true, Optimizer: t.local(),
+		LabelSmoothing: n.LabelSmoothing, Augment: nn.Augment{Flips: n.Flips, Shifts: n.Shifts},
+		KeepGradients: t.stepwise(), Threads: task.Threads, Spin: task.Spin, Remake: task.Remake,
+	}
+}
+
 // stream says what a replica reads: its own records, or its part of every batch
 // of all records in the order of a sequential run.
 func (t *training) stream(replica int) shard.StreamSpec {
@@ -159,7 +172,7 @@ func (w *Worker) bind(program *nn.Program, spec shard.StreamSpec, least int) (*n
 // bindIn is bind for so many bytes of records.
 func (w *Worker) bindIn(program *nn.Program, records int64, least int) (*nn.Arena, *nn.Instance, []byte, error) {
 	at := (max(program.Sizes().Total, int64(least)) + streamAlignment - 1) / streamAlignment * streamAlignment
-	arena, err := nn.NewArena(int(at + records))
+	arena, err := w.newArena(int(at + records))
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -172,10 +185,36 @@ func (w *Worker) bindIn(program *nn.Program, records int64, least int) (*nn.Aren
 	return arena, instance, arena.Bytes()[at:], nil
 }
 
+// touch makes all pages of new memory resident. Who of the replicas that meet
+// averages is chance: without it one that lacks the memory for that would be
+// killed in the round in which it first comes last, and the peaks of equal
+// replicas would differ by what averaging takes more than training.
+func touch(memory []byte) {
+	for i := 0; i < len(memory); i += pageBytes {
+		memory[i] = 0
+	}
+}
+
 // release undoes bind.
 func (w *Worker) release(arena *nn.Arena, instance *nn.Instance) error {
 	instance.Close()
 	w.cfg.Processors(1)
+	return w.closeArena(arena)
+}
+
+// newArena takes the memory for a task's model. From here to the end of the task its
+// process is at its largest, so whatever it does not need any more goes first.
+func (w *Worker) newArena(n int) (*nn.Arena, error) {
+	w.cfg.Collect()
+	w.cfg.Shed()
+	return nn.NewArena(n)
+}
+
+// closeArena undoes newArena.
+func (w *Worker) closeArena(arena *nn.Arena) error {
+	if w.observe != nil {
+		w.observe(len(arena.Bytes()))
+	}
 	return arena.Close()
 }
 
@@ -245,6 +284,9 @@ func (l *learner) steps(ctx context.Context) error {
 			return err
 		}
 		if !l.task.Meet || !atRoundEnd(n, l.loop.next) {
+			if l.loop.previous.Sub(l.told) >= tellInterval {
+				l.reportProgress(ctx)
+			}
 			continue
 		}
 		if err := l.put(ctx, l.loop.next); err != nil {
@@ -290,7 +332,9 @@ func (l *learner) step(ctx context.Context, load shard.LoadFunc) error {
 			return stepError(err, l.task, l.loop.next, n)
 		}
 		l.result.StepTime += time.Since(began)
-		l.result.Steps++
+		if l.result.Steps++; l.result.Steps == 1 {
+			l.result.FirstStep = time.Since(l.began)
+		}
 		l.result.LossSum += loss * float64(batch.Len())
 		l.result.Records += batch.Len()
 	} else if l.t.stepwise() {

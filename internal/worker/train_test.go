@@ -36,6 +36,9 @@ func TestState_DoesNotDependOnCuts(t *testing.T) {
 		n.Steps = n.StepsPerEpoch * n.Epochs
 		n.RoundSteps = rapid.IntRange(1, n.Steps+2).Draw(r, "steps a round")
 		n.Seed = rapid.Uint64().Draw(r, "seed")
+		if rapid.Bool().Draw(r, "tuned") {
+			n = tuned(n)
+		}
 		every := newWorld(r, t.Context(), n)
 		want := every.job(always)
 

@@ -122,10 +122,7 @@ func (w *Worker) trainWhole(ctx context.Context, t *training, task job.Task) (re
 	if err := spec.Validate(); err != nil {
 		return result, fmt.Errorf("%w: %w", errTask, err)
 	}
-	program, err := nn.Compile(t.model, nn.Config{
-		Batch: spec.Batch, MicroBatch: min(task.MicroBatch, spec.Batch), Train: true, Optimizer: t.optimizer,
-		Threads: task.Threads, Spin: task.Spin,
-	})
+	program, err := nn.Compile(t.model, t.config(task))
 	if err != nil {
 		return result, fmt.Errorf("%w: %w", errTask, err)
 	}

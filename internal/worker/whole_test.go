@@ -24,7 +24,7 @@ func sequentialPlan() job.Numerics {
 // TestTrain_WholeAndWindowsGiveTheSameBits: how many records are held decides
 // nothing.
 func TestTrain_WholeAndWindowsGiveTheSameBits(t *testing.T) {
-	n := sequentialPlan()
+	n := tuned(sequentialPlan())
 	reference := newWorld(t, t.Context(), n)
 	reference.train(0, 0, n.Steps)
 	want := reference.objects()

@@ -41,6 +41,7 @@ const (
 type Store struct {
 	root   string
 	closed atomic.Bool
+	bound  atomic.Int64 // see Bound
 
 	mu      sync.Mutex
 	scratch *scratch // made by the first write
@@ -49,6 +50,8 @@ type Store struct {
 var (
 	_ store.Store = (*Store)(nil)
 	_ store.Idler = (*Store)(nil)
+
+	_ store.Bounder = (*Store)(nil)
 
 	_ store.Sweeper = (*Store)(nil)
 )

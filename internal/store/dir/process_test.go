@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"disdel/internal/points"
 	"disdel/internal/store"
 )
 
@@ -30,6 +31,10 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	syscall.Umask(0o022) // Folders that others can write to are no stores.
+	if err := points.Checks(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
@@ -116,7 +121,7 @@ func start(t *testing.T, role, root string) (wait func() (string, error)) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), binary, root)
-	cmd.Env = append(os.Environ(), childRole+"="+role)
+	cmd.Env = append(os.Environ(), childRole+"="+role, points.NoSleep())
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {

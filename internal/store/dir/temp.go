@@ -166,7 +166,8 @@ func (s *Store) writeTemp(ctx context.Context, k kind, name string, sync bool, w
 			_ = os.Remove(file.Name())
 		}
 	}()
-	frames := newFrameWriter(ctx, file, k, name)
+	bounded := s.bounded(file)
+	frames := newFrameWriter(ctx, bounded, k, name)
 	defer frames.release()
 	failed = write(frames)
 	if frames.err != nil {
@@ -179,9 +180,12 @@ func (s *Store) writeTemp(ctx context.Context, k kind, name string, sync bool, w
 		return "", nil, err
 	}
 	if sync {
-		if err := file.Sync(); err != nil {
-			return "", nil, err
-		}
+		err = file.Sync()
+	} else {
+		err = bounded.end()
+	}
+	if err != nil {
+		return "", nil, err
 	}
 	if err := file.Close(); err != nil {
 		return "", nil, err

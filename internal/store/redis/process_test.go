@@ -16,6 +16,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"disdel/internal/points"
 	"disdel/internal/store"
 )
 
@@ -92,7 +93,7 @@ func TestTwoProcesses(t *testing.T) {
 		var cmds []*exec.Cmd
 		for i, role := range roles {
 			cmd := exec.CommandContext(t.Context(), binary, url)
-			cmd.Env = append(os.Environ(), childRole+"="+role)
+			cmd.Env = append(os.Environ(), childRole+"="+role, points.NoSleep())
 			cmd.Stdout, cmd.Stderr = &outputs[i], &outputs[i]
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)

@@ -95,6 +95,8 @@ func (r *realServer) start(t testing.TB) {
 	args := append([]string{
 		"--port", r.port, "--bind", "127.0.0.1", "--dir", r.folder, "--save", "",
 		"--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command", "yes",
+		// A rewrite is done by a process of its own, which a killed server leaves behind.
+		"--auto-aof-rewrite-percentage", "0",
 	}, r.args...)
 	r.cmd = exec.Command(r.program, args...)
 	stdout, err := r.cmd.StdoutPipe()
