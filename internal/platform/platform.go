@@ -89,6 +89,10 @@ type Limits = job.Limits
 type Package struct {
 	// Name is unique on the platform and for the caller.
 	Name string
+	// Family, where it is not "", says that containers which served a package of
+	// this family that is gone may serve this one too, if they are alike in
+	// everything else. Platforms without such containers do not look at it.
+	Family string
 	// Init are the init-only parameters: containers get them once, at /init.
 	// They may hold credentials and must not appear in logs, errors or records.
 	Init map[string]string
@@ -181,8 +185,9 @@ type Outcome struct {
 type Usage struct {
 	// Container that served the call; "" when none did, or it is not known.
 	Container string
-	// Cold says that the container was started for this call.
-	Cold bool
+	// Cold says that the container was started for this call, Warmed that it was
+	// started ahead of any and that this is its first.
+	Cold, Warmed bool
 	// Limit is the container's memory limit.
 	Limit job.Bytes
 	// Peak is the kernel's high-water mark of resident memory of the

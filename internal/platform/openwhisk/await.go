@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -34,7 +35,8 @@ const (
 // there is one. A call that has none after twice its time limit, for /init and
 // /run, the time that the record may be late, and Config.QueueMax, is Lost; or
 // Refused with TooLarge when calls of smaller actions ended and none of so large
-// a one ever did.
+// a one ever did. While the deployment does not answer, the waiting goes on for
+// outageMax; one that comes back without the call's package has lost the call.
 func (c *Client) Await(ctx context.Context, id platform.Activation) (platform.Outcome, error) {
 	k, err := c.call(id)
 	if err != nil {
@@ -60,8 +62,13 @@ func (c *Client) Await(ctx context.Context, id platform.Activation) (platform.Ou
 				return c.giveUp(k, platform.Outcome{Kind: platform.Lost, Message: err.Error(), Usage: platform.Usage{Limit: k.action.Memory}}), nil
 			case errors.Is(err, platform.ErrUnauthorised), errors.Is(err, platform.ErrRefused):
 				return platform.Outcome{}, fmt.Errorf("await %s: %w", id, err)
-			case err == nil:
+			case err == nil && !failing.IsZero():
+				since := failing
 				failing = time.Time{}
+				if c.forgotten(ctx, k.name.pkg) {
+					c.lose(k.name.pkg, since)
+				}
+			case err == nil:
 			case failing.IsZero():
 				failing = time.Now()
 			case time.Since(failing) > outageMax:
@@ -74,6 +81,43 @@ func (c *Client) Await(ctx context.Context, id platform.Activation) (platform.Ou
 		if err := c.pause(ctx, k, age); err != nil {
 			return platform.Outcome{}, fmt.Errorf("openwhisk: await %s: %w", id, err)
 		}
+	}
+}
+
+// forgotten says whether a deployment that is back knows nothing of a package, or
+// has given its place to another: then it has lost its memory, and the calls with
+// it. What cannot be learned now counts as no.
+func (c *Client) forgotten(ctx context.Context, pkg string) bool {
+	place := c.place(pkg)
+	view, err := c.view(ctx, place)
+	if err != nil {
+		return false
+	}
+	if view == nil {
+		return true
+	}
+	m, ours := marked(view.Annotations)
+	return place != pkg && (!ours || m.Owner != pkg)
+}
+
+// lose ends the calls of a package that were made before the deployment was away,
+// those of other waiters too: once the package is made again they could not know.
+// What was deployed of it counts as gone, for another may have its place by now.
+func (c *Client) lose(pkg string, away time.Time) {
+	c.mu.Lock()
+	var lost []*call
+	for _, k := range c.calls {
+		if k.name.pkg == pkg && !k.started.After(away) {
+			lost = append(lost, k)
+		}
+	}
+	maps.DeleteFunc(c.actions, func(name actionName, _ platform.Action) bool { return name.pkg == pkg })
+	c.mu.Unlock()
+	for _, k := range lost {
+		c.decide(k, platform.Outcome{
+			Kind: platform.Lost, Usage: platform.Usage{Limit: k.action.Memory},
+			Message: fmt.Sprintf("the call was lost: %s was away for a while and has lost package %s", c.base, pkg),
+		})
 	}
 }
 

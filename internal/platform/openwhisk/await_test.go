@@ -98,6 +98,104 @@ func TestAwait_Faults(t *testing.T) {
 	}
 }
 
+// TestAwait_RestartedForAnother: after a deployment lost everything another package
+// may have the place of the call's, and the next call must not go there. All calls
+// from before are known to be lost at once.
+func TestAwait_RestartedForAnother(t *testing.T) {
+	world(t, func(t *testing.T, w *whisk, client *Client) {
+		w.script = func(int, json.RawMessage) script { return script{after: time.Second} }
+		if err := client.Deploy(t.Context(), familyPackage("a", 128)); err != nil {
+			t.Fatal(err)
+		}
+		call := platform.Call{Package: "a", Action: "m128", Params: json.RawMessage(`{}`)}
+		first, err := client.Invoke(t.Context(), call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := client.Invoke(t.Context(), call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := connect(t, w, Config{Image: "example/worker:1"})
+		w.fail(http.MethodGet, "/activations/", dropped)
+		time.AfterFunc(20*time.Second, func() {
+			w.running.Wait()
+			w.set(func() {
+				w.fault = nil
+				clear(w.packages)
+				clear(w.actions)
+				clear(w.records)
+			})
+			if err := other.Deploy(t.Context(), familyPackage("b", 128)); err != nil || other.place("b") != client.place("a") {
+				t.Errorf("the other has %s, %v", other.place("b"), err)
+			}
+		})
+		out, err := client.Await(t.Context(), first)
+		if err != nil || out.Kind != platform.Lost {
+			t.Errorf("%+v, %v", out, err)
+		}
+		if _, err := client.Invoke(t.Context(), call); !errors.Is(err, platform.ErrNotFound) {
+			t.Errorf("a call in another's place: %v", err)
+		}
+		if err := client.Deploy(t.Context(), familyPackage("a", 128)); err != nil || client.place("a") == other.place("b") {
+			t.Errorf("made again as %s, %v", client.place("a"), err)
+		}
+		began := time.Now()
+		if out, err := client.Await(t.Context(), second); err != nil || out.Kind != platform.Lost || time.Since(began) > 0 {
+			t.Errorf("%+v, %v after %v", out, err, time.Since(began))
+		}
+	})
+}
+
+// TestAwait_Restarted: a deployment that comes back without its database has lost
+// the calls, which is known at once; one that comes back with it has not, and is
+// waited for.
+func TestAwait_Restarted(t *testing.T) {
+	for name, c := range map[string]struct {
+		forgets bool
+		want    platform.Kind
+		says    string
+	}{
+		"a standalone server": {true, platform.Lost, "has lost package p"},
+		"its database stayed": {false, platform.Success, ""},
+	} {
+		world(t, func(t *testing.T, w *whisk, client *Client) {
+			w.script = func(int, json.RawMessage) script { return script{after: 50 * time.Second} }
+			deploy(t, client, 128)
+			id := invoke(t, client, "m128")
+			pass(10 * time.Second)
+			w.fail(http.MethodGet, "/activations/", dropped)
+			time.AfterFunc(20*time.Second, func() {
+				w.running.Wait()
+				w.set(func() {
+					w.fault = nil
+					if c.forgets {
+						clear(w.packages)
+						clear(w.actions)
+						clear(w.records)
+					}
+				})
+			})
+			at := time.Now()
+			out, err := client.Await(t.Context(), id)
+			if err != nil || out.Kind != c.want || !strings.Contains(out.Message, c.says) {
+				t.Errorf("%s: %+v, %v; want %s that says %q", name, out, err, c.want, c.says)
+			}
+			if took := time.Since(at); took < 20*time.Second || took > 45*time.Second {
+				t.Errorf("%s: known after %v", name, took)
+			}
+			_, err = client.Invoke(t.Context(), platform.Call{Package: "p", Action: "m128", Params: json.RawMessage(`{}`)})
+			if gone := errors.Is(err, platform.ErrNotFound); gone != c.forgets {
+				t.Errorf("%s: the next call: %v", name, err)
+			}
+			deploy(t, client, 128)
+			if out, err := client.Await(t.Context(), invoke(t, client, "m128")); err != nil || out.Kind != platform.Success {
+				t.Errorf("%s: deployed anew: %+v, %v", name, out, err)
+			}
+		})
+	}
+}
+
 // TestAwait_Hopeless: what asking again cannot mend ends the waiting at once.
 func TestAwait_Hopeless(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -37,6 +37,7 @@ type Client struct {
 	mu       sync.Mutex
 	secrets  platform.Secrets // for redact
 	throttle *platform.Throttle
+	places   map[string]string              // by package: the name that it has here, if that is another one
 	actions  map[actionName]platform.Action // that this client deployed
 	proven   job.Bytes                      // the largest action of which a call has run
 	calls    map[platform.Activation]*call
@@ -101,6 +102,7 @@ func Open(cfg Config) (*Client, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		polls:   make(chan struct{}, pollsAtOnce),
+		places:  map[string]string{},
 		actions: map[actionName]platform.Action{},
 		calls:   map[platform.Activation]*call{},
 	}
@@ -156,7 +158,7 @@ func (c *Client) Invoke(ctx context.Context, invoked platform.Call) (platform.Ac
 		return "", fmt.Errorf("%s: %w", op, throttle)
 	}
 	r := request{
-		method: http.MethodPost, path: c.path("actions", name.pkg, name.action),
+		method: http.MethodPost, path: c.path("actions", c.place(name.pkg), name.action),
 		query: url.Values{"blocking": {"false"}, "result": {"false"}}, body: params,
 	}
 	started := time.Now()

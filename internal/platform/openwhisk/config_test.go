@@ -3,9 +3,11 @@
 package openwhisk
 
 import (
+	"context"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -155,7 +157,12 @@ func TestTLS(t *testing.T) {
 		{secure.URL, same, "--insecure"},
 		{strings.TrimPrefix(open.URL, "http://"), same, "http://"},
 		{strings.Replace(secure.URL, "https://", "http://", 1), same, "HTTP request to an HTTPS server"},
-		{"http://127.0.0.1:1", same, "refused"},
+		{"http://127.0.0.1:1", same, "refused; OpenWhisk does not run there: check --apihost"},
+		{"nowhere.example", func(c *Config) {
+			c.Transport = &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+				return nil, &net.DNSError{Err: "no such host", Name: "nowhere.example", IsNotFound: true}
+			}}
+		}, "check --apihost"},
 	} {
 		err := ask(c.host, c.change)
 		if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), testSecret) {

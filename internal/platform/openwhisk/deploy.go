@@ -5,6 +5,7 @@ package openwhisk
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -28,8 +29,10 @@ const markKey = "disdel"
 type mark struct {
 	Format int `json:"format"`
 	// Digest is the hexadecimal SHA-256 of what an action is made of, so that it
-	// is not sent again. It covers no secret.
+	// is not sent again, and of its package's seal.
 	Digest string `json:"digest,omitempty"`
+	// Owner is the package that has this place of its family, see places.go.
+	Owner string `json:"owner,omitempty"`
 }
 
 const (
@@ -41,10 +44,11 @@ const (
 )
 
 // annotations are those of a package or an action.
-func annotations(description, digest string) []keyValue {
+func annotations(description string, m mark) []keyValue {
+	m.Format = markFormat
 	return []keyValue{
 		{Key: "description", Value: mustJSON(description)},
-		{Key: markKey, Value: mustJSON(mark{markFormat, digest})},
+		{Key: markKey, Value: mustJSON(m)},
 		// No key of OpenWhisk's reaches containers.
 		{Key: "provide-api-key", Value: json.RawMessage("false")},
 	}
@@ -86,15 +90,19 @@ func (c *Client) Deploy(ctx context.Context, pkg platform.Package) error {
 		}
 		c.exec = &made
 	}
-	created, err := c.putPackage(ctx, pkg)
+	place, created, err := c.claim(ctx, pkg)
 	if err != nil {
 		return err
 	}
 	var added []string
+	seal := c.seal(pkg.Init)
 	for _, action := range pkg.Actions {
-		isNew, err := c.putAction(ctx, pkg.Name, action, facts.logs)
+		isNew, err := c.putAction(ctx, place, action, facts.logs, seal)
 		if err != nil {
-			c.undo(ctx, pkg.Name, created, added, err)
+			c.undo(ctx, place, created, added, err)
+			if created && errors.Is(err, platform.ErrRefused) {
+				c.leave(pkg.Name)
+			}
 			return c.learn(err)
 		}
 		if isNew {
@@ -116,6 +124,11 @@ func checkPackage(pkg platform.Package, l platform.Limits) error {
 	}
 	if pkg.Name == "default" {
 		return fmt.Errorf("%w: package name default is reserved by OpenWhisk", platform.ErrRefused)
+	}
+	if pkg.Family != "" {
+		if err := checkName("package", placeName(pkg.Family, placesMax)); err != nil {
+			return err
+		}
 	}
 	seen := map[string]bool{}
 	for _, a := range pkg.Actions {
@@ -172,7 +185,7 @@ func (c *Client) put(ctx context.Context, what, path string, query url.Values, b
 		}
 		ours, same := look()
 		if !ours {
-			return false, fmt.Errorf("%w: there is %s already, and disdel did not make it; delete it, or use another namespace", platform.ErrRefused, what)
+			return false, fmt.Errorf("%w: there is %s already, and disdel did not make it; delete it, or use another namespace", errForeign, what)
 		}
 		if same {
 			return false, nil
@@ -190,22 +203,28 @@ func (c *Client) put(ctx context.Context, what, path string, query url.Values, b
 	case err != nil:
 		return false, err
 	case a.status == http.StatusConflict:
-		return false, fmt.Errorf("%w: %s was changed by somebody else meanwhile: %s", platform.ErrUnavailable, what, c.said(a))
+		return false, fmt.Errorf("%w: %s was changed by somebody else meanwhile: %s", errConflict, what, c.said(a))
 	case a.status != http.StatusOK:
 		return false, c.failure(r, a)
 	}
 	return overwrite == "false", nil
 }
 
-func (c *Client) putPackage(ctx context.Context, pkg platform.Package) (created bool, err error) {
-	body := packageBody{Parameters: []keyValue{}, Annotations: annotations(packageDescription, "")}
+// putPackage writes a package under the name place. One that has a place of its
+// family is that package's alone.
+func (c *Client) putPackage(ctx context.Context, place string, pkg platform.Package) (created bool, err error) {
+	owner := ""
+	if place != pkg.Name {
+		owner = pkg.Name
+	}
+	body := packageBody{Parameters: []keyValue{}, Annotations: annotations(packageDescription, mark{Owner: owner})}
 	for _, name := range slices.Sorted(maps.Keys(pkg.Init)) {
 		body.Parameters = append(body.Parameters, keyValue{Key: name, Value: mustJSON(pkg.Init[name]), Init: true})
 	}
 	var view packageView
-	return c.put(ctx, "a package "+pkg.Name, c.path("packages", pkg.Name), nil, body, &view, func() (ours, same bool) {
-		_, ours = marked(view.Annotations)
-		return ours, sameParameters(view.Parameters, body.Parameters) && !view.Publish
+	return c.put(ctx, "a package "+place, c.path("packages", place), nil, body, &view, func() (ours, same bool) {
+		m, ours := marked(view.Annotations)
+		return ours && m.Owner == owner, sameParameters(view.Parameters, body.Parameters) && !view.Publish
 	})
 }
 
@@ -232,12 +251,23 @@ func compact(raw json.RawMessage) []byte {
 	return mustJSON(value)
 }
 
-func (c *Client) putAction(ctx context.Context, pkg string, action platform.Action, logs int64) (created bool, err error) {
+// seal stands for init-only parameters. OpenWhisk gives an action the warm
+// containers of an equal one, whatever the parameters of their packages: those
+// containers would go on with the other's. The seal is in the action's annotation,
+// so actions are equal only where the parameters are. Without the key, with which
+// the parameters themselves can be read, it tells nothing of them.
+func (c *Client) seal(init map[string]string) []byte {
+	sum := hmac.New(sha256.New, []byte(c.user+":"+c.secret))
+	_, _ = sum.Write(mustJSON(init)) // a hash takes everything
+	return sum.Sum(nil)
+}
+
+func (c *Client) putAction(ctx context.Context, pkg string, action platform.Action, logs int64, seal []byte) (created bool, err error) {
 	limits := actionLimits{Timeout: action.Timeout.Milliseconds(), Memory: int64(action.Memory / job.MB), Logs: logs}
-	sum := sha256.Sum256(slices.Concat(mustJSON(*c.exec), mustJSON(limits)))
+	sum := sha256.Sum256(slices.Concat(mustJSON(*c.exec), mustJSON(limits), seal))
 	digest := hex.EncodeToString(sum[:])
 	body := actionBody{
-		Exec: *c.exec, Limits: limits, Parameters: []keyValue{}, Annotations: annotations(actionDescription, digest),
+		Exec: *c.exec, Limits: limits, Parameters: []keyValue{}, Annotations: annotations(actionDescription, mark{Digest: digest}),
 	}
 	var view actionView
 	what := fmt.Sprintf("an action %s in package %s", action.Name, pkg)
@@ -291,23 +321,13 @@ func (c *Client) Remove(ctx context.Context, pkg string) error {
 	}
 	c.deploying.Lock()
 	defer c.deploying.Unlock()
-	get := request{method: http.MethodGet, path: c.path("packages", pkg)}
-	a, err := c.do(ctx, get)
-	switch {
-	case err != nil:
+	place, view, err := c.find(ctx, pkg)
+	if err != nil {
 		return err
-	case a.status == http.StatusNotFound && isAPIError(a.body):
+	}
+	if view == nil {
 		c.forget(pkg)
 		return nil
-	case a.status != http.StatusOK:
-		return c.failure(get, a)
-	}
-	var view packageView
-	if err := c.decode(get, a, &view); err != nil {
-		return err
-	}
-	if _, ours := marked(view.Annotations); !ours {
-		return fmt.Errorf("%w: package %s was not made by disdel, so disdel does not delete it", platform.ErrRefused, pkg)
 	}
 	var foreign []string
 	for _, action := range view.Actions {
@@ -315,16 +335,16 @@ func (c *Client) Remove(ctx context.Context, pkg string) error {
 			foreign = append(foreign, action.Name)
 			continue
 		}
-		if err := c.erase(ctx, c.path("actions", pkg, action.Name)); err != nil {
+		if err := c.erase(ctx, c.path("actions", place, action.Name)); err != nil {
 			return err
 		}
 	}
 	if len(foreign) > 0 {
 		c.forget(pkg)
 		return fmt.Errorf("%w: package %s has actions that disdel did not make (%s); it was left with them",
-			platform.ErrRefused, pkg, clip(fmt.Sprint(foreign), quoteMax))
+			platform.ErrRefused, place, clip(fmt.Sprint(foreign), quoteMax))
 	}
-	if err := c.erase(ctx, c.path("packages", pkg)); err != nil {
+	if err := c.erase(ctx, c.path("packages", place)); err != nil {
 		return err
 	}
 	c.forget(pkg)
@@ -335,6 +355,7 @@ func (c *Client) Remove(ctx context.Context, pkg string) error {
 func (c *Client) forget(pkg string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	delete(c.places, pkg)
 	for name := range c.actions {
 		if name.pkg == pkg {
 			delete(c.actions, name)

@@ -166,6 +166,8 @@ func (c *Client) explain(err error) string {
 		return text + "; the API host speaks plain HTTP: write http:// before it"
 	case strings.Contains(text, "no such host"):
 		return text + "; check --apihost, or APIHOST in ~/.wskprops"
+	case strings.Contains(text, "connection refused"):
+		return text + "; OpenWhisk does not run there: check --apihost, or APIHOST in ~/.wskprops"
 	}
 	return text
 }

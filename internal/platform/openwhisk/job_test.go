@@ -293,4 +293,21 @@ func TestJob_Hopeless(t *testing.T) {
 			t.Errorf("%s: %s, %q after %d calls", name, record.Status, record.Error, calls)
 		}
 	}
+	for name, c := range map[string]struct {
+		answer reply
+		says   string
+	}{
+		"key revoked":      {api(401, "The supplied authentication is invalid"), "--auth"},
+		"kind not allowed": {api(403, "The supplied authentication is not authorized to access actions of kind 'blackbox'."), "blackbox"},
+	} {
+		record, calls := train(t, func(_ *whisk, n int) reply {
+			if n == 0 {
+				return nil
+			}
+			return c.answer
+		}, func(_ int, s script) script { return s })
+		if record.Status != job.Failed || !strings.Contains(record.Error, c.says) || calls > 3 {
+			t.Errorf("%s: %s, %q after %d calls", name, record.Status, record.Error, calls)
+		}
+	}
 }

@@ -98,7 +98,7 @@ func (r *record) outcome(action platform.Action) platform.Outcome {
 		out.MaybeMemory = true
 		return end(platform.Lost, "container died without an answer, maybe for its %s: %s%s", limit, text, r.last())
 	case strings.HasPrefix(text, textPull), strings.HasPrefix(text, textExecutable):
-		return end(platform.Refused, "%s%s", text, hint(text))
+		return end(platform.Refused, "%s%s", strings.TrimSuffix(text, "."), hint(text))
 	case strings.HasPrefix(text, textRequests):
 		return end(platform.Throttled, "%s", text)
 	}
@@ -128,7 +128,7 @@ func hint(text string) string {
 	case strings.Contains(text, textExecutable):
 		return "; the image is no image of a worker, or not for the invokers' processors"
 	case strings.Contains(text, textProvision):
-		return "; the container could not be started: the image is missing or ends at once, or the invoker is in trouble"
+		return "; the container could not be started: the image is missing or ends at once, the action has more memory than the invoker has for containers, or the invoker is in trouble"
 	case strings.Contains(text, textVersion):
 		return "; the runtime wants programs made for another release of it: give its kind with --kind"
 	case strings.Contains(strings.ToLower(text), textCannotStart):

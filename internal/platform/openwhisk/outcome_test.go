@@ -64,7 +64,7 @@ func TestOutcome_OfRealRecords(t *testing.T) {
 		"developer error: `/init` answered 502 with plain text":                             {platform.ApplicationError, "something plain", usage(296, 3, 0), false},
 		"developer error: process exits in `/init` (standalone)":                            {platform.TimedOut, "a worker that dies there ends like this too", usage(224, 2056, 0), false},
 		"developer error: chunked answer to `/init`":                                        {platform.Lost, "did not initialize", usage(298, 4, 0), true},
-		"developer error: image cannot be pulled":                                           {platform.Refused, "'disdel/nothere:1'.; check --image", usage(100, 0, 0), false},
+		"developer error: image cannot be pulled":                                           {platform.Refused, "'disdel/nothere:1'; check --image", usage(100, 0, 0), false},
 		"whisk internal error: native image missing":                                        {platform.Lost, "could not be started", usage(61, 0, 0), false},
 		"whisk internal error: container exits at once":                                     {platform.Lost, "could not be started", usage(294, 0, 0), false},
 		"response too large (result shortened here after 120 characters, 1 MiB in reality)": {platform.ApplicationError, "exceeded the allowed length", usage(64, 0, 18), false},

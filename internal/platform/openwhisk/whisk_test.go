@@ -8,10 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -135,6 +138,8 @@ func (w *whisk) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		refuse(rw, http.StatusNotFound, "The requested resource could not be found.")
 	case rest == "limits":
 		respond(rw, http.StatusOK, w.limits)
+	case rest == "packages" && r.Method == http.MethodGet:
+		w.listPackages(rw, r)
 	case parts[0] == "packages" && len(parts) == 2:
 		w.servePackage(rw, r, parts[1], body)
 	case parts[0] == "actions" && len(parts) == 3 && r.Method == http.MethodPost:
@@ -149,6 +154,28 @@ func (w *whisk) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 }
 
 const missing = "The requested resource does not exist."
+
+func (w *whisk) listPackages(rw http.ResponseWriter, r *http.Request) {
+	names := slices.Sorted(maps.Keys(w.packages))
+	skip, err := strconv.Atoi(r.URL.Query().Get("skip"))
+	if err != nil {
+		w.t.Error(err)
+	}
+	limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
+	if err != nil {
+		w.t.Error(err)
+	}
+	names = names[min(skip, len(names)):]
+	rows := []any{}
+	for _, name := range names[:min(limit, len(names))] {
+		var view map[string]any
+		if err := json.Unmarshal(w.packages[name], &view); err != nil {
+			w.t.Error(err)
+		}
+		rows = append(rows, map[string]any{"name": name, "namespace": "guest", "annotations": view["annotations"], "binding": false})
+	}
+	respond(rw, http.StatusOK, string(mustJSON(rows)))
+}
 
 func (w *whisk) servePackage(rw http.ResponseWriter, r *http.Request, name string, body []byte) {
 	found := w.packages[name]

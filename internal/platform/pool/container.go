@@ -198,6 +198,7 @@ type container struct {
 	fresh        bool      // has not finished a call
 	initialised  bool
 	initialising bool // in Running: /init is under way, else /run
+	lingering    bool // in Running: the call has ended, and the container is not free yet
 	pauses       bool
 	dead         bool // in Running: found dead
 	verdict      verdict
@@ -309,12 +310,23 @@ func (c container) stepRunning(m message, now time.Time) (container, []command) 
 			next, commands := c.remove(cmdKill, verdict{}, now)
 			return next, append([]command{settled}, commands...)
 		}
+		if f != nil && f.Linger > 0 {
+			c.lingering, c.deadline = true, now.Add(f.Linger)
+			return c, []command{settled}
+		}
 		c.state = stateReady
 		next, commands := c.rest(now)
 		return next, append([]command{settled}, commands...)
 	case msgRemove:
 		return c.remove(cmdKill, m.verdict, now)
 	case msgDeadline:
+		if c.lingering {
+			if c.lingering = false; c.dead {
+				return c.remove(cmdKill, verdict{}, now)
+			}
+			c.state = stateReady
+			return c.rest(now)
+		}
 		during := ""
 		if c.initialising {
 			during = " during initialisation"
@@ -515,7 +527,7 @@ func lastWords(logs []string) []string {
 // settle makes the command that ends c's call; until is when the call ended.
 func (c container) settle(outcome platform.Outcome, peak, cache job.Bytes, logs []Line, until time.Time) command {
 	outcome.Usage = platform.Usage{
-		Container: c.id, Cold: c.fresh && !c.prewarmed, Limit: c.memory, Peak: peak, Cache: cache,
+		Container: c.id, Cold: c.fresh && !c.prewarmed, Warmed: c.fresh && c.prewarmed, Limit: c.memory, Peak: peak, Cache: cache,
 		Wait: c.taken.Sub(c.call.submitted), Init: c.initTime,
 	}
 	switch {

@@ -185,7 +185,7 @@ func TestContainerUsage(t *testing.T) {
 	// Start 0, started 1, Run 2 (submitted at 0), inited 3, ran 4.
 	_, _, settled = drive(message{kind: msgStart}, message{kind: msgPreWarmCompleted}, runMsg(), message{kind: msgInitCompleted},
 		message{kind: msgRunCompleted, answer: Answer{Kind: platform.Success}})
-	want = platform.Usage{Container: "c1", Limit: 128 * job.MB, Wait: 2 * time.Second, Init: time.Second, Duration: time.Second}
+	want = platform.Usage{Container: "c1", Warmed: true, Limit: 128 * job.MB, Wait: 2 * time.Second, Init: time.Second, Duration: time.Second}
 	if got := settled[0].outcome.Usage; got != want {
 		t.Errorf("prewarmed usage %+v, want %+v", got, want)
 	}

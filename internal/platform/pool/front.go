@@ -35,6 +35,9 @@ type Function struct {
 	// Reschedule says that a warm container that answers with status 503 is to be
 	// replaced and the call made again.
 	Reschedule bool
+	// Linger is how long a container is busy after it has answered: elsewhere its
+	// output is collected then.
+	Linger time.Duration
 	// Sentinels says that a container which does not end its output on both
 	// streams must not be used again.
 	Sentinels bool

@@ -233,7 +233,7 @@ func (put actionPut) apply(old *actionEntity, empty actionEntity, cfg *Config, o
 			}
 		}
 	case put.exec == nil:
-		return nil, rejection(http.StatusBadRequest, "exec undefined")
+		return nil, failure(http.StatusBadRequest, "exec undefined")
 	default:
 		next.version = version{0, 0, 1}
 		next.limits = actionLimits{

@@ -340,9 +340,9 @@ func (s *Server) serveActivations(r *request, namespace string, path []string) (
 	id := path[0]
 	switch {
 	case len(id) != 32:
-		return reply{}, failure(http.StatusBadRequest, "Activation id length is %d but must be 32.", len(id))
+		return reply{}, rejection(http.StatusBadRequest, "Activation id length is %d but must be 32.", len(id))
 	case strings.Trim(id, "0123456789abcdef") != "":
-		return reply{}, failure(http.StatusBadRequest, "The activation id is not valid.")
+		return reply{}, rejection(http.StatusBadRequest, "The activation id is not valid.")
 	case namespace != r.user.Namespace:
 		return reply{}, forbidden(namespace + "/" + id)
 	}
@@ -394,7 +394,7 @@ func (s *Server) listActivations(r *request) (reply, error) {
 	}
 	list := s.records.find(func(rec *record) bool {
 		start := rec.start.UnixMilli()
-		return rec.namespace == r.user.Namespace && (name == "" || rec.name == name && (!packaged || rec.pkg == pkg)) &&
+		return rec.namespace == r.user.Namespace && (name == "" || rec.name == name && rec.pkg == pkg) &&
 			(!hasSince || start >= since.UnixMilli()) && (!hasUpto || start <= upto.UnixMilli())
 	})
 	if count {

@@ -4,6 +4,7 @@ package whiskapi
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 )
 
 // Contract 9.1 and 1.1: who may call, and what refusals look like.
@@ -77,7 +81,7 @@ func TestFrame(t *testing.T) {
 			w.ask(c.method, c.path, "").says(404, nowhere)
 		}
 		w.ask("GET", "/api/v1/nowhere", "", "Authorization", "").want(401)
-		w.ask("POST", "/ping", "").says(405, "HTTP method not allowed, supported methods: GET")
+		w.ask("POST", "/ping", "").says(405, "HTTP method not allowed, supported methods: GET, OPTIONS")
 		w.ask("PUT", "actions/a", "{}", "Content-Type", "text/plain").
 			says(415, "The request's Content-Type [text/plain] is not supported. Expected:\napplication/json")
 		w.ask("PUT", "actions/a", "{}", "Content-Type", "").
@@ -89,7 +93,24 @@ func TestFrame(t *testing.T) {
 		if body := w.ask("GET", "/ping", "", "Authorization", "").want(200).body; string(body) != "pong" {
 			t.Errorf("ping: %s", body)
 		}
-		w.ask("GET", "/api/v1", "", "Authorization", "").want(200)
+		w.ask("OPTIONS", "/", "", "Authorization", "").want(200)
+		for _, c := range []struct {
+			method, path, body string
+			cors               bool
+		}{
+			{"GET", "/api/v1", "", true},
+			{"GET", "/", "", false},
+			{"GET", "actions/none", "", true},
+			{"PUT", "actions/none", "{}", true},
+			{"PUT", "actions/none", `{"exec":1}`, false},
+			{"GET", "activations/123", "", false},
+			{"GET", "activations/" + strings.Repeat("Z", 32), "", false},
+			{"GET", "activations/" + strings.Repeat("a", 32), "", true},
+		} {
+			if got := w.ask(c.method, c.path, c.body).header.Get("Access-Control-Allow-Origin") != ""; got != c.cors {
+				t.Errorf("%s %s: CORS headers: %v, want %v", c.method, c.path, got, c.cors)
+			}
+		}
 		w.ask("GET", "/invokers/healthy/count", "", "Authorization", "").want(200).is("1")
 		w.ask("GET", "triggers", "").want(200).is("[]")
 		w.ask("GET", "rules?count=true", "").want(200).is(`{"rules":0}`)
@@ -99,6 +120,19 @@ func TestFrame(t *testing.T) {
 		long := w.ask("GET", "actions?x="+strings.Repeat("x", 9000), "").want(414)
 		if long.header.Get("X-Request-ID") != "" || !strings.HasPrefix(long.header.Get("Content-Type"), "text/plain") {
 			t.Errorf("a URI that is too long: %v", long.header)
+		}
+	})
+}
+
+// What a real 1.0.0 answers outside /api/v1.
+func TestFrame_V1(t *testing.T) {
+	inWorld(t, func(c *Config, _ *poolConfig) { c.Generation = V1 }, func(w *world) {
+		for _, c := range []struct{ method, path string }{{"POST", "/ping"}, {"OPTIONS", "/"}, {"OPTIONS", "/ping"}} {
+			w.ask(c.method, c.path, "", "Authorization", "").says(405, "HTTP method not allowed, supported methods: GET")
+		}
+		w.ask("OPTIONS", "actions/a", "", "Authorization", "").want(200)
+		if w.ask("GET", "/invokers", "").want(200).header.Get("Access-Control-Allow-Origin") != "" {
+			t.Error("CORS headers of /invokers")
 		}
 	})
 }
@@ -153,7 +187,7 @@ func TestBodies(t *testing.T) {
 				t.Errorf("%q: %s", body, text)
 			}
 		}
-		w.ask("PUT", "actions/b", "").says(400, "The request content was malformed:\nUnexpected end-of-input at input index 0 (line 1, position 1)")
+		w.ask("PUT", "actions/b", "").says(400, "The request content was malformed:\nUnexpected end-of-input at input index 0 (line 1, position 1), expected JSON Value:\n\n^\n")
 		const large = 1<<20 + 1
 		payload := `{"x":"` + strings.Repeat("x", large-8) + `"}`
 		w.ask("POST", "actions/a", payload).says(413, "Request larger than allowed: 1048577 > 1048576 bytes.")
@@ -180,6 +214,7 @@ func TestBodies(t *testing.T) {
 // TestSlowUploads: large bodies that come slowly are ended, others are told to try
 // again meanwhile, and small ones do not notice.
 func TestSlowUploads(t *testing.T) {
+	t.Parallel()
 	inWorld(t, nil, func(w *world) {
 		began := time.Now()
 		large := `{` + actExec + `,"parameters":[{"key":"k","value":1` + strings.Repeat(" ", 2<<20) + `}]}`
@@ -294,6 +329,26 @@ func TestMetrics(t *testing.T) {
 			w.ask("POST", "actions/a?blocking=true", string(encode(map[string]string{"do": do})))
 		}
 		page := w.ask("GET", "/metrics", "", "Authorization", "").want(200)
+		parser := expfmt.NewTextParser(model.LegacyValidation)
+		families, err := parser.TextToMetricFamilies(bytes.NewReader(page.body))
+		if err != nil {
+			t.Fatalf("Prometheus's parser: %v", err)
+		}
+		for name, kind := range map[string]string{
+			"disdel_activations_total": "COUNTER", "disdel_activation_run_seconds": "HISTOGRAM", "disdel_pool_containers": "GAUGE",
+			"process_resident_memory_bytes": "GAUGE", "go_goroutines": "GAUGE",
+		} {
+			if f := families[name]; f == nil || f.GetType().String() != kind || f.GetHelp() == "" || len(f.GetMetric()) == 0 {
+				t.Errorf("%s is parsed as %v, want a %s", name, f, kind)
+			}
+		}
+		var total float64
+		for _, metric := range families["disdel_activations_total"].GetMetric() {
+			total += metric.GetCounter().GetValue()
+		}
+		if h := families["disdel_activation_run_seconds"].GetMetric()[0].GetHistogram(); total != 3 || h.GetSampleCount() != 3 || len(h.GetBucket()) < 5 {
+			t.Errorf("%v activations, %v", total, h)
+		}
 		for _, line := range []string{
 			`disdel_activations_total{start="cold",status="success"} 1`,
 			`disdel_activations_total{start="warm",status="success"} 1`,

@@ -89,7 +89,8 @@ type Limits struct {
 
 // Faults are what a real OpenWhisk does to its clients now and then.
 type Faults struct {
-	// RecordDelay is how much later than the answer a record appears.
+	// RecordDelay is how much later than the answer a record appears. The container
+	// is busy for as long.
 	RecordDelay time.Duration
 	// BreakDelay is how much later than they happened a broken connection and an
 	// expired time limit are answered: 11 s with OpenWhisk's Docker factory.

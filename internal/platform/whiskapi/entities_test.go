@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"disdel/internal/points"
 )
 
 // Contract 9.2 and 1.6: the life of an action.
@@ -61,7 +63,7 @@ func TestExec(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		const head = "The request content was malformed:\n"
 		for _, c := range []struct{ exec, text string }{
-			{`1`, head + "Object expected in field 'exec'"},
+			{`1`, head + "JSON object expected"},
 			{`{"kind":"blackbox","image":"Bad Name"}`, head + "could not parse image name"},
 			{`{"kind":"blackbox","image":"a:b:c"}`, head + "could not parse image name"},
 			{`{"kind":"nope:1","code":""}`, head + "The specified runtime 'nope:1' is not supported by this platform. Valid values are: 'blackbox', 'sequence', 'test:0', 'test:1'."},
@@ -110,10 +112,11 @@ func TestLimitTexts(t *testing.T) {
 				w.ask("PUT", "actions/a", `{`+actExec+`,"limits":`+c.limits+`}`).says(400, want)
 			}
 			for limits, text := range map[string]string{
-				`{"memory":1.5}`: "requirement failed: memory limit must be whole number",
-				`{"timeout":.5}`: "", // no JSON
-				`{"memory":"x"}`: "memory limit malformed",
-				`{"memory":-1}`:  "requirement failed: a negative size of an object is not allowed.",
+				`{"memory":1.5}`:      "requirement failed: memory limit must be whole number",
+				`{"timeout":.5}`:      "", // no JSON
+				`{"memory":"x"}`:      "memory limit malformed",
+				`{"concurrency":"x"}`: "concurrency limit malformed",
+				`{"memory":-1}`:       "requirement failed: a negative size of an object is not allowed.",
 			} {
 				answer := w.ask("PUT", "actions/a", `{`+actExec+`,"limits":`+limits+`}`).want(400)
 				if text != "" {
@@ -132,8 +135,10 @@ func TestSizes(t *testing.T) {
 		text := `"` + strings.Repeat("x", 1<<20) + `"`
 		w.ask("PUT", "actions/a", `{`+actExec+`,"parameters":[{"key":"k","value":`+text+`}]}`).says(413, "parameters larger than allowed: 1048579 > 1048576 bytes.")
 		w.ask("PUT", "packages/p", `{"annotations":[{"key":"k","value":`+text+`}]}`).says(413, "annotations larger than allowed: 1048579 > 1048576 bytes.")
-		code := strings.Repeat("x", 48<<20)
-		w.ask("PUT", "actions/a", `{"exec":{"kind":"test:1","code":"`+code+`","main":"m"}}`).says(413, "exec larger than allowed: 50331649 > 50331648 bytes.")
+		if points.Stride == 1 { // reading so much takes the race detector a quarter of a minute
+			code := strings.Repeat("x", 48<<20)
+			w.ask("PUT", "actions/a", `{"exec":{"kind":"test:1","code":"`+code+`","main":"m"}}`).says(413, "exec larger than allowed: 50331649 > 50331648 bytes.")
+		}
 		for _, bad := range []string{`{}`, `[{"value":1}]`, `[{"key":"k"}]`, `[1]`} {
 			w.ask("PUT", "packages/p", `{"parameters":`+bad+`}`).says(400, "The request content was malformed:\nparameters malformed!")
 		}
@@ -200,6 +205,7 @@ func numbered(n int) string {
 // TestPairs: the number of pairs is bounded, and what is refused is refused
 // before it is kept.
 func TestPairs(t *testing.T) {
+	t.Parallel()
 	inWorld(t, nil, func(w *world) {
 		most, more := numbered(pairsMax), numbered(pairsMax+1)
 		answer := w.ask("PUT", "packages/p", `{"parameters":[`+most+`],"annotations":[`+most+`]}`).want(200).object()
@@ -214,7 +220,7 @@ func TestPairs(t *testing.T) {
 		// With those that the server adds there are too many.
 		w.ask("PUT", "actions/a", `{`+actExec+`,"annotations":[`+most+`]}`).says(413, "annotations larger than allowed: more than 10000 of them.")
 		for _, bad := range []string{`{"key":"k","value":1}`, `[{"key":"k","value":1},2]`, `[{"key":" ","value":1}]`, `"x"`} {
-			w.ask("PUT", "packages/q", `{"annotations":`+bad+`}`).says(400, "The request content was malformed:\nannotations malformed!")
+			w.ask("PUT", "packages/q", `{"annotations":`+bad+`}`).says(400, "The request content was malformed:\nparameters malformed!")
 		}
 		twice := w.ask("PUT", "packages/q", `{"parameters":[{"key":"a","value":1},{"key":"b","value": [ 2 ] },{"key":"a","value":3}]}`).want(200).object()
 		if got := string(encode(twice["parameters"])); got != `[{"key":"a","value":3},{"key":"b","value":[2]}]` {
@@ -258,6 +264,29 @@ func TestMerge(t *testing.T) {
 		}
 		if got, gone := len(without(want, names)), len(slices.Compact(slices.Sorted(slices.Values(names)))); got < len(want)-gone {
 			t.Fatalf("%d of %d are left without %d names", got, len(want), gone)
+		}
+	})
+}
+
+// What a real 1.0.0 said to bodies of the wrong shape.
+func TestMalformed(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		const head = "The request content was malformed:\n"
+		for body, text := range map[string]string{
+			`{"version":"x"}`:             "semantic version malformed",
+			`{"version":1}`:               "semantic version malformed",
+			`{"publish":"x"}`:             `Expected JsBoolean, but got "x"`,
+			`{"binding":{"name":"p"}}`:    "Object is missing required member 'namespace'",
+			`{"binding":{"namespace":1}}`: "Object is missing required member 'name'",
+			`{"parameters":1}`:            "parameters malformed!",
+			`{"annotations":{"a":1}}`:     "parameters malformed!",
+		} {
+			w.ask("PUT", "packages/q", body).says(400, head+text)
+		}
+		w.ask("PUT", "packages/q", `{"publish":"`+strings.Repeat("x", 1000)+`"}`).
+			says(400, head+`Expected JsBoolean, but got "`+strings.Repeat("x", 99)+"...")
+		for _, limits := range []string{"[]", "1"} {
+			w.ask("PUT", "actions/a", `{`+actExec+`,"limits":`+limits+`}`).says(400, head+"Object expected in field 'timeout'")
 		}
 	})
 }

@@ -114,15 +114,15 @@ func (v version) next() version { return version{v[0], v[1], v[2] + 1} }
 func parseVersion(text string) (v version, err error) {
 	parts := strings.Split(text, ".")
 	if len(parts) > len(v) {
-		return v, malformed("bad semantic version: %s", text)
+		return v, malformed(textVersion)
 	}
 	for i, part := range parts {
 		if v[i], err = strconv.Atoi(part); err != nil || v[i] < 0 {
-			return v, malformed("bad semantic version: %s", text)
+			return v, malformed(textVersion)
 		}
 	}
 	if v == (version{}) {
-		return v, malformed("bad semantic version %s", text)
+		return v, malformed(textVersion)
 	}
 	return v, nil
 }

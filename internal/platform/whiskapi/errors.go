@@ -28,6 +28,8 @@ const (
 	textConflict      = "resource already exists"
 	textWrongType     = "Resource by this name exists but is not in this collection."
 	textOnBinding     = "Operation not permitted on package binding."
+	textPairs         = "parameters malformed!" // annotations as well
+	textVersion       = "semantic version malformed"
 	textFinal         = "Request defines parameters that are not allowed (e.g., reserved properties)."
 	textUnavailable   = "The server is currently unavailable (because it is overloaded or down for maintenance)."
 	textInternal      = "There was an internal server error."

@@ -24,6 +24,7 @@ func (s *Server) serveOpen(r *request, path string, w http.ResponseWriter) (repl
 	case "":
 		answer.body = s.info()
 	case "api/v1":
+		answer.bare = false
 		answer.body = map[string]any{
 			"description": "OpenWhisk API", "api_version": "1.0.0", "api_version_path": "v1",
 			"build": "disdel", "buildno": "disdel", "swagger_paths": map[string]string{},
@@ -31,8 +32,10 @@ func (s *Server) serveOpen(r *request, path string, w http.ResponseWriter) (repl
 	case "ping":
 		answer.body = "pong"
 	case "invokers":
+		answer.bare = s.cfg.Generation == V1
 		answer.body = map[string]string{"invoker0/0": "up"}
 	case "invokers/healthy/count":
+		answer.bare = s.cfg.Generation == V1
 		answer.body = 1
 	case "invokers/ready":
 		answer.body = map[string]string{"healthy": "1/1"}
@@ -46,8 +49,12 @@ func (s *Server) serveOpen(r *request, path string, w http.ResponseWriter) (repl
 		return reply{}, noRoute()
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", http.MethodGet)
-		return reply{}, rejection(http.StatusMethodNotAllowed, "HTTP method not allowed, supported methods: GET")
+		allowed := "GET, OPTIONS"
+		if s.cfg.Generation == V1 {
+			allowed = "GET"
+		}
+		w.Header().Set("Allow", allowed)
+		return reply{}, rejection(http.StatusMethodNotAllowed, "HTTP method not allowed, supported methods: %s", allowed)
 	}
 	return answer, nil
 }

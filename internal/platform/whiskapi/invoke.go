@@ -156,6 +156,7 @@ func (s *Server) makeFunction(a *actionEntity, defined []pair, user *account, bi
 		Name: a.name, Version: a.version.String(), Path: "/" + a.path(), Memory: a.limits.memory, Timeout: a.limits.timeout,
 		Env: map[string]string{}, Main: a.exec.main, Code: a.exec.code, Binary: a.exec.binary,
 		Arrays: s.cfg.Generation >= V2, Reschedule: s.cfg.Generation >= V2, Sentinels: a.exec.kind != blackbox,
+		Linger: s.cfg.Faults.RecordDelay,
 	}
 	for _, p := range defined {
 		if p.Init {

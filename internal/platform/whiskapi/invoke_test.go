@@ -136,7 +136,7 @@ func TestRecords(t *testing.T) {
 		}
 		start := func(rec map[string]any) string { return fmt.Sprint(int64(rec["start"].(float64))) }
 		for query, want := range map[string]string{
-			"": "b0 a0 a0", "name=a": "a0 a0", "name=p/a": "a0 a0", "name=q/a": "", "limit=1": "b0", "limit=1&skip=2": "a0", "limit=0": "b0 a0 a0",
+			"": "b0 a0 a0", "name=a": "", "name=b": "b0", "name=p/a": "a0 a0", "name=q/a": "", "limit=1": "b0", "limit=1&skip=2": "a0", "limit=0": "b0 a0 a0",
 			"since=" + start(warm): "b0 a0", "upto=" + start(warm): "a0 a0", "since=" + start(warm) + "&upto=" + start(warm): "a0", "skip=9": "",
 		} {
 			if got := ids(query); got != want {
@@ -147,7 +147,7 @@ func TestRecords(t *testing.T) {
 		if row := w.ask("GET", "activations", "").list()[0]; row["response"] != nil || row["logs"] != nil {
 			t.Errorf("a row has too much: %v", row)
 		}
-		full := w.ask("GET", "activations?docs=true&name=a", "").list()
+		full := w.ask("GET", "activations?docs=true&name=p/a", "").list()
 		if !sameJSON(encode(full[1]), encode(cold)) || full[0]["statusCode"] != nil {
 			t.Errorf("docs=true: %v", full)
 		}
@@ -165,6 +165,32 @@ func TestRecords(t *testing.T) {
 		}
 		w.ask("GET", "activations?count=true", "").is(`{"activations":2}`)
 		w.ask("GET", "activations/"+answers[0].header.Get("x-openwhisk-activation-id"), "").want(404)
+	})
+}
+
+// Contract 9.5, 0.16 and 0.19: where a record comes later than the answer, the
+// container is busy for as long, and a call in that time starts another one.
+func TestLateRecords(t *testing.T) {
+	const late = 100 * time.Millisecond
+	inWorld(t, func(c *Config, _ *poolConfig) { c.Faults.RecordDelay = late }, func(w *world) {
+		w.deploy("a", `"limits":{"memory":128}`)
+		cold := func() bool {
+			t.Helper()
+			return annotation(t, w.ask("POST", "actions/a?blocking=true", "").want(200).object(), "initTime") != nil
+		}
+		first, second := cold(), cold()
+		if !first || !second {
+			t.Error("a call right after an answer found a container that was still busy")
+		}
+		time.Sleep(late)
+		first, second = cold(), cold()
+		if third := cold(); first || second || !third {
+			t.Error("after a while there are two containers, for two calls in a row, and no third")
+		}
+		time.Sleep(11 * time.Minute)
+		if status, err := w.pool.Status(w.Context()); err != nil || status.Idle+status.Busy != 0 {
+			t.Errorf("containers that were busy after their answer are kept for ever: %+v, %v", status, err)
+		}
 	})
 }
 

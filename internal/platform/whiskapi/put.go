@@ -46,11 +46,11 @@ func parsePackagePut(body []byte) (put packagePut, err error) {
 	}
 	name, ok := b.text("name")
 	if !ok {
-		return put, malformed("binding malformed: it needs a name")
+		return put, malformed("Object is missing required member 'name'")
 	}
 	namespace, ok := b.text("namespace")
 	if !ok {
-		return put, malformed("binding malformed: it needs a namespace")
+		return put, malformed("Object is missing required member 'namespace'")
 	}
 	if err := checkName(name); err != nil {
 		return put, err
@@ -117,13 +117,13 @@ func (o object) common() (parameters, annotations *[]pair, publish *bool, v *ver
 	if o.has("publish") {
 		publish = new(bool)
 		if json.Unmarshal(o["publish"], publish) != nil {
-			return nil, nil, nil, nil, malformed("Expected boolean in field 'publish'")
+			return nil, nil, nil, nil, malformed("Expected JsBoolean, but got %s", quoted(o["publish"]))
 		}
 	}
 	if o.has("version") {
 		text, ok := o.text("version")
 		if !ok {
-			return nil, nil, nil, nil, malformed("Expected string in field 'version'")
+			return nil, nil, nil, nil, malformed(textVersion)
 		}
 		parsed, err := parseVersion(text)
 		if err != nil {
@@ -142,7 +142,7 @@ func (o object) pairs(field string, limit job.Bytes) (*[]pair, error) {
 	}
 	decoder := json.NewDecoder(bytes.NewReader(o[field]))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('[') {
-		return nil, malformed("%s malformed!", field)
+		return nil, malformed(textPairs)
 	}
 	var list []pair
 	var size int64
@@ -152,16 +152,16 @@ func (o object) pairs(field string, limit job.Bytes) (*[]pair, error) {
 		}
 		var item object
 		if decoder.Decode(&item) != nil {
-			return nil, malformed("%s malformed!", field)
+			return nil, malformed(textPairs)
 		}
 		key, ok := item.text("key")
 		value, there := item["value"]
 		if !ok || strings.TrimSpace(key) == "" || !there {
-			return nil, malformed("%s malformed!", field)
+			return nil, malformed(textPairs)
 		}
 		p := pair{Key: key, Value: compact(value)}
 		if item.has("init") && json.Unmarshal(item["init"], &p.Init) != nil {
-			return nil, malformed("%s malformed!", field)
+			return nil, malformed(textPairs)
 		}
 		if size += int64(len(key) + len(p.Value)); size <= int64(limit) {
 			list = append(list, p)
@@ -209,7 +209,7 @@ func repository(image string) string {
 func parseExec(raw json.RawMessage, cfg *Config) (e exec, err error) {
 	var o object
 	if json.Unmarshal(raw, &o) != nil || o == nil {
-		return e, malformed("Object expected in field 'exec'")
+		return e, malformed("JSON object expected")
 	}
 	kind, ok := o.text("kind")
 	if !ok {
@@ -296,9 +296,9 @@ func (c *Config) kind(name string) (Kind, error) {
 func parseLimits(raw json.RawMessage, cfg *Config) (put limitsPut, err error) {
 	var o object
 	if json.Unmarshal(raw, &o) != nil || o == nil {
-		return put, malformed("Object expected in field 'limits'")
+		return put, malformed("Object expected in field 'timeout'") // the first that is looked for
 	}
-	concurrency := "intra concurrency limit"
+	concurrency := "intra concurrency limit" // must be a whole number, that is
 	if cfg.Generation == V1 {
 		concurrency = "concurrency limit"
 	}
@@ -327,7 +327,7 @@ func parseLimits(raw json.RawMessage, cfg *Config) (put limitsPut, err error) {
 		if !o.has(field.name) {
 			continue
 		}
-		n, err := wholeNumber(o[field.name], field.text)
+		n, err := wholeNumber(o[field.name], strings.TrimPrefix(field.text, "intra "), field.text)
 		if err != nil {
 			return put, err
 		}
@@ -344,8 +344,9 @@ func parseLimits(raw json.RawMessage, cfg *Config) (put limitsPut, err error) {
 	return put, nil
 }
 
-// wholeNumber reads an integer of any size, cut to 64 bits.
-func wholeNumber(raw json.RawMessage, what string) (int64, error) {
+// wholeNumber reads an integer of any size, cut to 64 bits. whole is what it is
+// called where it is another number.
+func wholeNumber(raw json.RawMessage, what, whole string) (int64, error) {
 	text := string(bytes.TrimSpace(raw))
 	if len(text) == 0 || text[0] != '-' && (text[0] < '0' || text[0] > '9') || len(text) > 30 || exponent(text) {
 		return 0, malformed("%s malformed", what)
@@ -355,7 +356,7 @@ func wholeNumber(raw json.RawMessage, what string) (int64, error) {
 	case !ok:
 		return 0, malformed("%s malformed", what)
 	case !value.IsInt():
-		return 0, malformed("requirement failed: %s must be whole number", what)
+		return 0, malformed("requirement failed: %s must be whole number", whole)
 	case !value.Num().IsInt64():
 		return 0, malformed("%s malformed", what)
 	}

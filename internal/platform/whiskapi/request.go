@@ -213,7 +213,7 @@ type object map[string]json.RawMessage
 // parseObject reads a body that must be a JSON object.
 func parseObject(body []byte) (object, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
-		return nil, malformed("Unexpected end-of-input at input index 0 (line 1, position 1)")
+		return nil, malformed("Unexpected end-of-input at input index 0 (line 1, position 1), expected JSON Value:\n\n^\n")
 	}
 	if !json.Valid(body) {
 		return nil, malformed("the text is not JSON: %v", json.Unmarshal(body, new(any)))
@@ -232,6 +232,16 @@ func parseObject(body []byte) (object, error) {
 func (o object) has(name string) bool {
 	raw, ok := o[name]
 	return ok && !isNull(raw)
+}
+
+// quoted is JSON as a message repeats it.
+func quoted(raw json.RawMessage) string {
+	const most = 100
+	text := string(compact(raw))
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "..."
+	}
+	return text
 }
 
 func isNull(raw json.RawMessage) bool { return string(bytes.TrimSpace(raw)) == "null" }

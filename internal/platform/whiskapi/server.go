@@ -176,9 +176,6 @@ func (s *Server) serve(r *request, w http.ResponseWriter) (reply, error) {
 	if len(r.RequestURI) > uriMax {
 		return reply{}, &apiError{status: http.StatusRequestURITooLong, text: "URI length exceeds the configured limit of " + strconv.Itoa(uriMax) + " characters", plain: true}
 	}
-	if r.Method == http.MethodOptions {
-		return done("OK")
-	}
 	r.Body = http.MaxBytesReader(w, r.Body, int64(bodyMax))
 	path, err := splitPath(r.URL.EscapedPath())
 	if err != nil {
@@ -187,7 +184,11 @@ func (s *Server) serve(r *request, w http.ResponseWriter) (reply, error) {
 	if r.query, err = parseQuery(r.URL.RawQuery); err != nil {
 		return reply{}, err
 	}
-	if len(path) > 2 && path[0] == "api" && path[1] == "v1" && path[2] != "" {
+	isAPI := len(path) > 2 && path[0] == "api" && path[1] == "v1" && path[2] != ""
+	if r.Method == http.MethodOptions && (isAPI || s.cfg.Generation >= V2) {
+		return done("OK")
+	}
+	if isAPI {
 		return s.serveAPI(r, path[2:])
 	}
 	return s.serveOpen(r, strings.Join(path, "/"), w)

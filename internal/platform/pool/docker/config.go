@@ -24,6 +24,10 @@ type Config struct {
 	Binds []string
 	// Network is the engine's network. Default "bridge".
 	Network string
+	// Reaper is the command of a process that ends the containers when this one is
+	// killed; it gets two more arguments, for [Reap]. Without one they run on until
+	// the next driver is opened.
+	Reaper []string
 	// LogLines is how many lines of output are kept of each container, each cut
 	// at 1 KB. Default 100.
 	LogLines int

@@ -11,7 +11,8 @@
 // way to get privileges.
 //
 // Words: a leftover is a container whose owner, a process with a driver, has
-// ended without removing it.
+// ended without removing it; a reaper is a process that removes the containers of
+// a driver whose process was killed.
 //
 // Invariants:
 //

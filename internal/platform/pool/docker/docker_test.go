@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,9 +34,20 @@ const reference = "disdel-test/worker:1"
 // ownerRole makes this program start a container and wait to be killed.
 const ownerRole = "DISDEL_TEST_OWNER"
 
+// reaperRole, as its argument, makes this program a reaper. An owner with that role
+// has one.
+const reaperRole = "reap"
+
 func named() bool { return slices.Contains(strings.Split(os.Getenv("DISDEL_E2E"), ","), "docker") }
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == reaperRole {
+		if err := Reap(context.Background(), os.Args[2], os.Args[3], os.Stdin); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if os.Getenv(ownerRole) != "" {
 		if err := actAsOwner(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -75,7 +87,11 @@ func load() (err error) {
 }
 
 func actAsOwner() error {
-	d, err := Open(context.Background(), Config{Image: reference})
+	cfg := Config{Image: reference}
+	if os.Getenv(ownerRole) == reaperRole {
+		cfg.Reaper = []string{os.Args[0], reaperRole}
+	}
+	d, err := Open(context.Background(), cfg)
 	if err != nil {
 		return err
 	}
@@ -154,6 +170,7 @@ func TestEngine(t *testing.T) {
 	t.Run("PauseAndKill", testPauseAndKill)
 	t.Run("Images", testImages)
 	t.Run("Leftovers", testLeftovers)
+	t.Run("Reaper", testReaper)
 	t.Run("Folder", testFolder)
 }
 
@@ -253,27 +270,7 @@ func testLeftovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer mine.Kill()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), ownerRole+"=1")
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var id string
-	if _, err := fmt.Fscan(pipe, &id); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait() // it was killed
+	id := killOwner(t, "alone")
 	if _, err := first.api.ContainerInspect(t.Context(), id); err != nil {
 		t.Fatalf("the orphan: %v", err)
 	}
@@ -284,6 +281,111 @@ func testLeftovers(t *testing.T) {
 	}
 	if _, err := first.api.ContainerInspect(t.Context(), mine.(*box).id); err != nil {
 		t.Errorf("a living owner's container: %v", err)
+	}
+}
+
+// A worker that is not up yet is connected to once it is; one that has ended, or a
+// caller that gives up, ends the trying.
+func TestDial_WaitsForTheWorker(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := &box{address: address, done: make(chan struct{})}
+	dialled := make(chan error, 1)
+	go func() {
+		conn, err := c.dial(t.Context())
+		if err == nil {
+			err = conn.Close()
+		}
+		dialled <- err
+	}()
+	if listener, err = net.Listen("tcp", address); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-dialled; err != nil {
+		t.Errorf("a worker that came late: %v", err)
+	}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.dial(ctx); err == nil {
+		t.Error("a caller that gave up was connected")
+	}
+	close(c.done)
+	if _, err := c.dial(t.Context()); err == nil {
+		t.Error("a worker that has ended was connected to")
+	}
+}
+
+// killOwner kills a process that has started a container, and returns that
+// container's id.
+func killOwner(t *testing.T, role string) (id string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.Env = append(os.Environ(), ownerRole+"="+role)
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fscan(pipe, &id); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	return id
+}
+
+// The reaper of a killed owner removes its container, and nobody else's; that of
+// one that closes its driver ends with it.
+func testReaper(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := openDriver(t, Config{Reaper: []string{self, reaperRole}})
+	mine, err := d.Start(t.Context(), pool.Spec{ID: "mine", Memory: 64 * job.MB})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := killOwner(t, reaperRole)
+	// It ends at once, or the reaper was the quicker.
+	ended, errs := d.api.ContainerWait(t.Context(), id, container.WaitConditionRemoved)
+	select {
+	case <-ended:
+	case err := <-errs:
+		if !strings.Contains(err.Error(), "No such container") {
+			t.Error(err)
+		}
+	}
+	if _, err := d.api.ContainerInspect(t.Context(), id); err == nil {
+		t.Error("the orphan is still there")
+	}
+	if _, err := d.api.ContainerInspect(t.Context(), mine.(*box).id); err != nil {
+		t.Errorf("a living owner's container: %v", err)
+	}
+	mine.Kill()
+	process := d.reaper.cmd
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if process.ProcessState == nil || process.ProcessState.ExitCode() != 0 {
+		t.Errorf("the reaper ended with %v", process.ProcessState)
 	}
 }
 
@@ -329,31 +431,6 @@ func TestConfig(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), Config{Image: "x", Host: "unix://" + filepath.Join(t.TempDir(), "none.sock")}); !errors.Is(err, ErrEngine) {
 		t.Errorf("without an engine: %v", err)
-	}
-}
-
-func TestOwner(t *testing.T) {
-	me, err := self()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if parseOwner(me.String()) != me || me.dead() {
-		t.Errorf("%v is not this living process", me)
-	}
-	change := func(f func(*owner)) owner { o := me; f(&o); return o }
-	for name, c := range map[string]struct {
-		owner owner
-		dead  bool
-	}{
-		"earlier process of this number": {change(func(o *owner) { o.start = "1" }), true},
-		"no such process":                {change(func(o *owner) { o.pid = 1 << 30 }), true},
-		"another namespace":              {change(func(o *owner) { o.namespace = "x"; o.start = "1" }), false},
-		"another machine":                {change(func(o *owner) { o.machine = "x"; o.boot = "y" }), false},
-		"nobody":                         {parseOwner("somebody else's label"), false},
-	} {
-		if got := c.owner.dead(); got != c.dead {
-			t.Errorf("%s: dead is %v", name, got)
-		}
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/docker/go-units"
 
 	"disdel/internal/job"
+	"disdel/internal/owner"
 	"disdel/internal/platform/pool"
 )
 
@@ -29,8 +30,9 @@ import (
 type Driver struct {
 	cfg        Config
 	api        *client.Client
-	owner      owner
+	owner      owner.Process
 	processors int
+	reaper     *reaper // nil where there is none
 
 	mu      sync.Mutex
 	pulling map[string]*pull
@@ -87,13 +89,19 @@ func (d *Driver) prepare(ctx context.Context) error {
 		return fmt.Errorf("%w: it cannot limit memory here", ErrEngine)
 	}
 	d.processors = max(1, info.NCPU)
-	if d.owner, err = self(); err != nil {
+	if d.owner, err = owner.Self(); err != nil {
 		return err
 	}
 	if _, err := d.api.ImageInspect(ctx, d.cfg.Image); err != nil {
 		return fmt.Errorf("worker image %s: %w", d.cfg.Image, err)
 	}
-	return d.sweep(ctx)
+	if err := d.sweep(ctx); err != nil {
+		return err
+	}
+	if len(d.cfg.Reaper) > 0 {
+		d.reaper, err = startReaper(d.cfg.Reaper, d.cfg.Host, d.owner.String())
+	}
+	return err
 }
 
 // sweep removes leftovers.
@@ -103,7 +111,7 @@ func (d *Driver) sweep(ctx context.Context) error {
 		return fmt.Errorf("list leftovers: %w", err)
 	}
 	for _, c := range list {
-		if !parseOwner(c.Labels[ownerLabel]).dead() {
+		if !owner.Parse(c.Labels[ownerLabel]).Dead() {
 			continue
 		}
 		if err := d.removeContainer(ctx, c.ID); err != nil {
@@ -129,6 +137,10 @@ func (d *Driver) Facts() pool.Facts {
 
 // Close implements pool.Driver.
 func (d *Driver) Close() error {
+	if d.reaper != nil {
+		d.reaper.end()
+		d.reaper = nil
+	}
 	if err := d.api.Close(); err != nil {
 		return fmt.Errorf("close docker driver: %w", err)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package docker
+package owner
 
 import (
 	"errors"
@@ -11,34 +11,36 @@ import (
 	"strings"
 )
 
-// owner is a process: which machine, since which boot, in which namespace of
-// processes, its number and when it started.
-type owner struct {
+// Process says which process: on which machine, since which boot, in which
+// namespace of processes, its number and when it started. The zero value is
+// nobody.
+type Process struct {
 	machine, boot, namespace string
 	pid                      int
 	start                    string
 }
 
-func (o owner) String() string {
+// String is what Parse reads. It holds no spaces.
+func (o Process) String() string {
 	return strings.Join([]string{o.machine, o.boot, o.namespace, strconv.Itoa(o.pid), o.start}, ",")
 }
 
-// parseOwner reads what String wrote; anything else is nobody.
-func parseOwner(text string) owner {
+// Parse reads what String wrote; anything else is nobody.
+func Parse(text string) Process {
 	parts := strings.Split(text, ",")
 	if len(parts) != 5 {
-		return owner{}
+		return Process{}
 	}
 	pid, err := strconv.Atoi(parts[3])
 	if err != nil || pid <= 0 {
-		return owner{}
+		return Process{}
 	}
-	return owner{machine: parts[0], boot: parts[1], namespace: parts[2], pid: pid, start: parts[4]}
+	return Process{machine: parts[0], boot: parts[1], namespace: parts[2], pid: pid, start: parts[4]}
 }
 
-// self is this process.
-func self() (owner, error) {
-	o := owner{pid: os.Getpid()}
+// Self is this process. It fails where the system tells too little.
+func Self() (Process, error) {
+	o := Process{pid: os.Getpid()}
 	var err error
 	if o.start, err = startOf(o.pid); err != nil {
 		return o, fmt.Errorf("own process: %w", err)
@@ -73,10 +75,10 @@ func startOf(pid int) (string, error) {
 	return fields[19], nil
 }
 
-// dead reports whether a process is known not to live any more. Of other
+// Dead reports whether a process is known not to live any more. Of other
 // machines and namespaces nothing is known.
-func (o owner) dead() bool {
-	me, err := self()
+func (o Process) Dead() bool {
+	me, err := Self()
 	if err != nil || o.pid == 0 || o.machine != me.machine {
 		return false
 	}
