@@ -70,6 +70,8 @@ func (s State) checkTask(t job.Task) error {
 		ok = t.Piece >= 0 && t.Piece < len(s.Pieces)
 	case job.RoleEvaluate:
 		ok = s.Resources != nil && t.Dataset != nil
+	case job.RoleNothing:
+		// No job has one.
 	}
 	if !ok {
 		return fmt.Errorf("task %s of replica %d, piece %d is none of this job", t.Role, t.Replica, t.Piece)
@@ -111,8 +113,8 @@ func checkResult(n *job.Numerics, t job.Task, r *job.TaskResult) error {
 				return fmt.Errorf("%w: a class has %d columns of %d", errResult, len(row), classes)
 			}
 		}
-	case job.RoleInfer:
-		// What it found is in the store.
+	case job.RoleInfer, job.RoleNothing:
+		// What inference found is in the store.
 	}
 	return nil
 }

@@ -17,6 +17,8 @@ const (
 	// maxFailures is how often in a row a unit of work may be lost or refused by
 	// the store.
 	maxFailures = 4
+	// maxAway is for how long in a row the platform may be out of reach.
+	maxAway = 2 * time.Minute
 	// maxThrottled is how often in a row it may be throttled.
 	maxThrottled = 60
 	// maxSuspects is how often in a row a unit may be lost in a way that may have
@@ -53,6 +55,8 @@ type (
 		name    string
 		memory  job.Bytes
 		timeout time.Duration
+		// warm is how many containers of it will be wanted, and can start meanwhile.
+		warm int
 	}
 	// invoke starts an attempt.
 	invoke struct{ invoked Invoked }
@@ -91,6 +95,9 @@ func decide(s State, now time.Time) []action {
 			return fail("%v", err)
 		}
 		if s.Probe == nil {
+			if !s.Staged && limits.LocalFiles {
+				return nil // cutting data on the machine that is to be measured would slow it
+			}
 			return decideProbe(s, now)
 		}
 		return decidePlan(s)
@@ -103,7 +110,14 @@ func decide(s State, now time.Time) []action {
 	}
 	r := *s.Resources
 	if s.Deployed[r.ActionName()] != r.Timeout {
-		return []action{deploy{r.ActionName(), r.Memory, r.Timeout}}
+		d := deploy{name: r.ActionName(), memory: r.Memory, timeout: r.Timeout}
+		if !s.Staged {
+			d.warm = min(r.Containers, len(pending(s)))
+		}
+		return []action{d}
+	}
+	if !s.Staged {
+		return nil
 	}
 	tasks := pending(s)
 	if len(tasks) == 0 {
@@ -145,7 +159,7 @@ func decideProbe(s State, now time.Time) []action {
 		probe.Memory = largest
 	}
 	if s.Deployed[probe.ActionName()] != probe.Timeout {
-		return []action{deploy{probe.ActionName(), probe.Memory, probe.Timeout}}
+		return []action{deploy{name: probe.ActionName(), memory: probe.Memory, timeout: probe.Timeout}}
 	}
 	s.Resources = &probe
 	return start(s, []job.Task{{Role: job.RoleProbe, Job: s.Created.Job}}, now)
@@ -314,9 +328,11 @@ func start(s State, tasks []job.Task, now time.Time) []action {
 		if running >= s.Resources.Containers {
 			break
 		}
+		t = s.Resources.Equip(t)
+		t.Kernel = s.Created.Spec.KernelForm()
 		acts = append(acts, invoke{Invoked{
 			Attempt: attempt, Action: s.Resources.ActionName(), Revision: s.Resources.Revision,
-			Limit: s.Resources.Memory, Task: s.Resources.Equip(t),
+			Limit: s.Resources.Memory, Task: t,
 		}})
 		running++
 		attempt++
@@ -351,6 +367,12 @@ func hopeless(p progress) string {
 	default:
 		// Bounded by the counts below.
 	}
+	if p.away > 0 {
+		if away := p.lastAt.Sub(p.awayAt); away >= maxAway {
+			return fmt.Sprintf("%s; gave up after the platform was out of reach for %v", e.Message, away.Round(time.Second))
+		}
+		return ""
+	}
 	if p.failures >= maxFailures {
 		return fmt.Sprintf("%s; gave up after %d failures in a row", e.Message, p.failures)
 	}
@@ -361,8 +383,12 @@ func hopeless(p progress) string {
 }
 
 // notBefore is when a failed unit may be tried again: at once after its first
-// loss, then after pauses that double; a throttled one after a second.
+// loss, then after pauses that double; a throttled one after a second. While the
+// platform is out of reach there is a pause from the first time on.
 func notBefore(p progress) time.Time {
+	if p.away > 0 {
+		return p.lastAt.Add(backoff(p.away))
+	}
 	switch p.last.Ended.Kind {
 	case platform.Throttled:
 		if until := p.last.Ended.NotBefore; until.After(p.lastAt) {
@@ -375,8 +401,14 @@ func notBefore(p progress) time.Time {
 		if p.failures <= 1 {
 			return p.lastAt
 		}
-		return p.lastAt.Add(min(backoffFirst<<(p.failures-2), backoffMost))
+		return p.lastAt.Add(backoff(p.failures - 1))
 	}
+}
+
+// backoff is the pause after the try-th failure in a row, counted from 1.
+func backoff(try int) time.Duration {
+	const doublings = 10 // more would be over the most
+	return min(backoffFirst<<min(try-1, doublings), backoffMost)
 }
 
 // conclude ends a job that has nothing left to compute. It does not wait for

@@ -95,7 +95,7 @@ func (r *runner) fence(ctx context.Context, from, to int) {
 func (r *runner) removePackages(ctx context.Context, from, to int) error {
 	for controller := from; controller < to; controller++ {
 		name := r.pkg(controller)
-		if err := patiently(ctx, func() error { return r.cfg.Platform.Remove(ctx, name) }, passing); err != nil {
+		if err := rideOut(ctx, func() error { return r.cfg.Platform.Remove(ctx, name) }); err != nil {
 			return fmt.Errorf("job %s: remove its actions: %w", r.keys.Job, err)
 		}
 	}
@@ -125,6 +125,11 @@ func (r *runner) finish(ctx context.Context, cause error) (job.Record, error) {
 		return r.recordOf(cause) // nothing has begun
 	}
 	err := cause
+	defer func() {
+		if !errors.Is(err, ErrTaken) { // else the word is another controller's
+			r.unbeat(ctx)
+		}
+	}()
 	if ctx.Err() != nil && !errors.Is(cause, ErrTaken) {
 		err = nil // a consequence of the interruption
 	}
@@ -132,7 +137,8 @@ func (r *runner) finish(ctx context.Context, cause error) (job.Record, error) {
 		// The first entry may be in the log or not. Until it surely is, what would
 		// be settled here may be another controller's; nothing has begun.
 		if flushErr := r.own(ctx); flushErr != nil {
-			return r.recordOf(errors.Join(err, flushErr))
+			err = errors.Join(err, flushErr)
+			return r.recordOf(err)
 		}
 	}
 	err = errors.Join(err, r.settle(ctx))

@@ -17,6 +17,7 @@ type Event struct {
 	At time.Time `json:"at"`
 
 	Created   *Created   `json:"created,omitempty"`
+	Staged    *Staged    `json:"staged,omitempty"`
 	Probed    *Probed    `json:"probed,omitempty"`
 	Planned   *Planned   `json:"planned,omitempty"`
 	Replanned *Replanned `json:"replanned,omitempty"`
@@ -42,7 +43,13 @@ type Created struct {
 	Limits      job.Limits `json:"limits"`
 	// PlanOnly ends the job once its plan is made.
 	PlanOnly bool `json:"plan_only,omitempty"`
+	// Staging says that the data was not known to be in the store when the job
+	// began: staged says so.
+	Staging bool `json:"staging,omitempty"`
 }
+
+// Staged says that all of the job's data is in the store.
+type Staged struct{}
 
 // Probed says what workers are like on this platform.
 type Probed struct {
@@ -90,6 +97,10 @@ type Ended struct {
 	// MaybeMemory and TooLarge as in platform.Outcome.
 	MaybeMemory bool `json:"maybe_memory,omitempty"`
 	TooLarge    bool `json:"too_large,omitempty"`
+	// Away says that the platform could not be reached, Undeployed that it no
+	// longer has the action.
+	Away       bool `json:"away,omitempty"`
+	Undeployed bool `json:"undeployed,omitempty"`
 }
 
 // Published says that the trained model is in the store's list of models.
@@ -101,7 +112,11 @@ type Published struct {
 type Exported struct{}
 
 // Resumed says that another controller took over: attempts in flight are lost.
-type Resumed struct{}
+type Resumed struct {
+	// Nonce tells controllers apart that take a job over in the same instant: the
+	// log takes the entry of one, and the other must not think it its own.
+	Nonce string `json:"nonce,omitempty"`
+}
 
 // Finished is a job's last event.
 type Finished struct {

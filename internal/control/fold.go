@@ -43,6 +43,8 @@ type State struct {
 	Digest     string // of the trained model, from the last average
 	Published  bool
 	Exported   bool
+	// Staged says that workers find all of the data in the store.
+	Staged bool
 
 	Finished *Finished
 
@@ -67,6 +69,8 @@ type Attempt struct {
 	Controller int
 	At         time.Time
 	Ended      *Ended
+	// Orphaned says that its controller went away first: nobody knows what it used.
+	Orphaned bool
 }
 
 // unit names a piece of work that must succeed once before the job goes on.
@@ -104,6 +108,10 @@ type progress struct {
 	// throttled is how often in a row it was throttled; running out of memory
 	// and time is answered by other plans.
 	failures, throttled int
+	// away is how often in a row, up to now, the platform was out of reach, awayAt
+	// when that began.
+	away   int
+	awayAt time.Time
 	// suspects is how often in a row it was lost in a way that may have been for
 	// the memory limit, under the same resource plan.
 	suspects int
@@ -130,9 +138,11 @@ func fold(s State, e Event) (State, error) {
 		if err := e.Created.check(); err != nil {
 			return s, err
 		}
-		s.Created, s.StartedAt = e.Created, e.At
+		s.Created, s.StartedAt, s.Staged = e.Created, e.At, !e.Created.Staging
 		s.Deployed = map[string]time.Duration{}
 		s.units = map[unit]*progress{}
+	case e.Staged != nil:
+		s.Staged = true
 	case e.Probed != nil:
 		s.Probe = &e.Probed.Probe
 	case e.Planned != nil:
@@ -188,13 +198,14 @@ func fold(s State, e Event) (State, error) {
 			if attempt := &s.Attempts[i]; attempt.Ended == nil {
 				// No failure of the unit.
 				attempt.Ended = &Ended{Attempt: i, Kind: platform.Lost, Message: "the controller was restarted"}
+				attempt.Orphaned = true
 				s.Running--
 				s.unit(unitOf(attempt.Task)).running = false
 			}
 		}
 		// However often controllers are replaced, the job goes on.
 		for _, p := range s.units {
-			p.failures, p.throttled, p.suspects, p.waited = 0, 0, 0, 0
+			p.failures, p.throttled, p.suspects, p.waited, p.away = 0, 0, 0, 0, 0
 		}
 		s.Controllers++
 		s.paceAt = time.Time{}
@@ -231,16 +242,25 @@ func ended(s State, e Ended, at time.Time) State {
 	s.Running--
 	p := s.unit(unitOf(attempt.Task))
 	p.running = false
+	if !e.Away {
+		p.away = 0
+	} else if p.away++; p.away == 1 {
+		p.awayAt = at
+	}
+	if e.Undeployed {
+		delete(s.Deployed, attempt.Action)
+	}
 	if e.Kind != platform.Success {
 		if p.last != nil && p.last.Task.From != attempt.Task.From {
 			p.failures, p.throttled = 0, 0 // others have taken the job past that work
 		}
-		switch e.Kind {
-		case platform.Throttled:
+		switch {
+		case e.Away:
+		case e.Kind == platform.Throttled:
 			p.throttled++
-		case platform.OutOfMemory:
+		case e.Kind == platform.OutOfMemory:
 			p.outgrown = max(p.outgrown, attempt.Limit)
-		case platform.TimedOut:
+		case e.Kind == platform.TimedOut:
 		default:
 			p.failures++
 		}
@@ -305,6 +325,7 @@ func succeeded(s State, t job.Task, r job.TaskResult) State {
 		s.Pieces[t.Piece] = true
 	case job.RoleEvaluate:
 		s.Evaluation = &r
+	case job.RoleNothing: // No job has such a task.
 	}
 	return s
 }

@@ -171,7 +171,7 @@ func TestRecord_Metrics(t *testing.T) {
 		}
 	}
 	usage := func(container string, peak job.Bytes, d time.Duration) platform.Usage {
-		return platform.Usage{Container: container, Limit: 128 * job.MB, Peak: peak, Init: time.Second, Duration: d}
+		return platform.Usage{Container: container, Cold: container == "b", Warmed: container == "a" && d == 3*time.Second, Limit: 128 * job.MB, Peak: peak, Init: time.Second, Duration: d}
 	}
 	probe := &job.TaskResult{Probe: &job.Probe{KernelSet: "k", Package: 9 * job.MB}}
 	s.fold(Event{Ended: &Ended{Attempt: 0, Kind: platform.Success, Result: probe, Usage: usage("a", 10, 3*time.Second)}})
@@ -185,7 +185,7 @@ func TestRecord_Metrics(t *testing.T) {
 	got := s.state.Record().Metrics
 	want := job.Metrics{
 		Containers: 2, MemoryLimit: 256 * job.MB, MemoryPeak: 30 + 128*job.MB, GBSeconds: 16.0 / 8, DurationSeconds: 10, InitSeconds: 3,
-		FailedContainers: 1, Handovers: 1, FailureRate: 0.5,
+		FailedContainers: 1, Handovers: 1, FailureRate: 0.5, ColdStarts: 1, Warmed: 1,
 	}
 	if got != want {
 		t.Errorf("metrics %+v\nwant    %+v", got, want)
@@ -206,6 +206,22 @@ func TestRecord_Metrics(t *testing.T) {
 	s.fold(Event{Ended: &Ended{Attempt: next, Kind: platform.Lost, Usage: usage("a", 20, time.Second)}})
 	if got := s.state.Record().Metrics; got.Containers != 3 || got.FailedContainers != 2 || got.MemoryPeak != 50+128*job.MB {
 		t.Errorf("after a resume: metrics %+v; want 3 containers", got)
+	}
+
+	// A controller that is killed leaves no word of the containers that were busy.
+	s.state = State{}
+	for _, line := range []string{"job", "recall", "do", "do", "do"} {
+		if err := s.run(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for when, line := range map[string]string{"while they run": "look", "after a resume": "resume"} {
+		if err := s.run(line); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.state.Record().Metrics; got.Containers != 2 || got.MemoryLimit != 256*job.MB || got.FailedContainers != 0 {
+			t.Errorf("%s: metrics %+v; want 2 containers", when, got)
+		}
 	}
 	if (State{}).Record().Status != job.Running {
 		t.Error("a job that has not begun has ended")

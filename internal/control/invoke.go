@@ -15,21 +15,48 @@ import (
 )
 
 func (r *runner) deploy(ctx context.Context, d deploy) error {
-	err := patiently(ctx, func() error {
+	err := rideOut(ctx, func() error {
 		return r.cfg.Platform.Deploy(ctx, platform.Package{
 			Name:    r.pkg(r.state.Controllers),
+			Family:  family,
 			Init:    r.cfg.Init,
 			Actions: []platform.Action{{Name: d.name, Memory: d.memory, Timeout: d.timeout}},
 		})
-	}, passing)
+	})
 	if errors.Is(err, platform.ErrRefused) || errors.Is(err, platform.ErrUnauthorised) {
 		return r.conclude(ctx, Finished{Status: job.Failed, Error: err.Error()})
 	}
 	if err != nil {
 		return fmt.Errorf("job %s: deploy: %w", r.keys.Job, err)
 	}
+	if warmer, ok := r.cfg.Platform.(platform.Prewarmer); ok && d.warm > 0 {
+		// Without it the first calls are cold, no more.
+		_ = warmer.Prewarm(ctx, r.pkg(r.state.Controllers), d.name, d.warm)
+	}
 	return r.append(ctx, Event{Deployed: &Deployed{Action: d.name, Timeout: d.timeout}})
 }
+
+// rideOut calls do until it succeeds, fails for good, or has failed for maxAway.
+func rideOut(ctx context.Context, do func() error) error {
+	began := time.Now()
+	for try := 1; ; try++ {
+		err := do()
+		if err == nil || !passing(err) || time.Since(began) >= maxAway {
+			return err
+		}
+		timer := time.NewTimer(backoff(try))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
+}
+
+// family is that of all jobs' packages: workers keep nothing of one task for the
+// next, and a task says which job's it is.
+const family = "disdel"
 
 // passing says whether an error of the platform may pass.
 func passing(err error) bool {
@@ -85,6 +112,11 @@ func attempt(ctx context.Context, p platform.Platform, call platform.Call, limit
 		if errors.As(err, &throttle) {
 			e.NotBefore = throttle.Until.UTC()
 		}
+		e.Away = errors.Is(err, platform.ErrUnavailable)
+		if errors.Is(err, platform.ErrNotFound) {
+			// It was deployed: the platform has lost it, or somebody has deleted it.
+			e.Kind, e.Undeployed = platform.Lost, true
+		}
 		return e
 	}
 	bounded, cancel := context.WithTimeout(ctx, limit)
@@ -92,6 +124,7 @@ func attempt(ctx context.Context, p platform.Platform, call platform.Call, limit
 	out, err := p.Await(bounded, id)
 	if err != nil {
 		e := Ended{Kind: platform.KindOf(err), Message: "await: " + err.Error()}
+		e.Away = errors.Is(err, platform.ErrUnavailable)
 		if errors.Is(err, platform.ErrNotFound) || ctx.Err() == nil && bounded.Err() != nil {
 			e.Kind = platform.Lost // its record is gone, or there never will be one
 		}
@@ -120,9 +153,8 @@ func attempt(ctx context.Context, p platform.Platform, call platform.Call, limit
 		e.Kind = platform.ApplicationError
 	}
 	if result.Probe != nil && out.Usage.Peak > 0 {
-		// The platform also sees what belongs to the container but not to the
-		// process.
-		result.Probe.Package = max(result.Probe.Package, out.Usage.Peak-result.Probe.Held)
+		seen := result.Probe.Seen(out.Usage.Peak)
+		result.Probe = &seen
 	}
 	return e
 }

@@ -113,7 +113,7 @@ func patiently(ctx context.Context, do func() error, transient func(error) bool)
 		if err == nil || !transient(err) || try == maxTries {
 			return err
 		}
-		timer := time.NewTimer(min(backoffFirst<<(try-1), backoffMost))
+		timer := time.NewTimer(backoff(try))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -62,6 +62,11 @@ var failedKinds = map[platform.Kind]bool{
 	platform.Lost:        true,
 }
 
+// died says that a container ended with the call.
+func (e Ended) died() bool {
+	return e.Kind == platform.OutOfMemory || e.Kind == platform.TimedOut || e.MaybeMemory
+}
+
 func (s State) metrics() (job.Metrics, []job.RecordAction) {
 	type container struct {
 		limit, peak job.Bytes
@@ -74,12 +79,16 @@ func (s State) metrics() (job.Metrics, []job.RecordAction) {
 		name       string
 	}
 	containers := map[key]*container{}
+	seen, open := map[int]int{}, map[int][]job.Bytes{} // by controller
 	m := job.Metrics{DurationSeconds: s.UpdatedAt.Sub(s.StartedAt).Seconds()}
 	actions := []job.RecordAction{}
 	for _, a := range s.Attempts {
 		row := job.RecordAction{Name: a.Action, Role: a.Task.Role, Replica: a.Task.Replica, MemoryLimit: a.Limit, Outcome: "running"}
 		if a.Revision < len(s.Plans) {
 			row.Predicted = s.Plans[a.Revision].Roles[a.Task.Role].Total()
+		}
+		if a.Ended == nil || a.Orphaned {
+			open[a.Controller] = append(open[a.Controller], a.Limit)
 		}
 		if a.Ended == nil {
 			actions = append(actions, row)
@@ -91,10 +100,32 @@ func (s State) metrics() (job.Metrics, []job.RecordAction) {
 			row.Outcome = string(a.Ended.Result.Reason)
 			m.Handovers++
 		}
-		row.Container, row.Peak, row.Cold = u.Container, u.Peak, u.Cold
-		row.DurationSeconds, row.InitSeconds = u.Duration.Seconds(), u.Init.Seconds()
+		row.Container, row.Peak, row.Cold, row.Warmed = u.Container, u.Peak, u.Cold, u.Warmed
+		row.DurationSeconds, row.InitSeconds, row.WaitSeconds = u.Duration.Seconds(), u.Init.Seconds(), u.Wait.Seconds()
+		if a.Ended.Result != nil {
+			row.StepSeconds = a.Ended.Result.StepTime.Seconds()
+		}
+		if u.Cold {
+			m.ColdStarts++
+		}
+		if u.Warmed {
+			m.Warmed++
+		}
 		actions = append(actions, row)
 		if u.Container == "" {
+			if !a.Ended.died() {
+				continue
+			}
+			// A platform that does not name containers: a cold one is another one, a
+			// warm one has answered before, and told its name.
+			m.FailedContainers++
+			if u.Cold {
+				m.Containers++
+				m.MemoryLimit += u.Limit
+				m.MemoryPeak += u.Peak
+				m.InitSeconds += u.Init.Seconds()
+			}
+			m.GBSeconds += float64(u.Limit) / float64(job.GB) * (u.Init + u.Duration).Seconds()
 			continue
 		}
 		k := key{a.Controller, u.Container}
@@ -102,6 +133,7 @@ func (s State) metrics() (job.Metrics, []job.RecordAction) {
 		if c == nil {
 			c = &container{}
 			containers[k] = c
+			seen[a.Controller]++
 		}
 		c.limit = max(c.limit, u.Limit)
 		c.peak = max(c.peak, u.Peak)
@@ -117,6 +149,13 @@ func (s State) metrics() (job.Metrics, []job.RecordAction) {
 			m.FailedContainers++
 		}
 	}
+	for controller, limits := range open {
+		// Calls under way are each in a container, which may have served before.
+		for _, limit := range limits[min(seen[controller], len(limits)):] {
+			m.Containers++
+			m.MemoryLimit += limit
+		}
+	}
 	if m.Containers > 0 {
 		m.FailureRate = float64(m.FailedContainers) / float64(m.Containers)
 	}
@@ -125,7 +164,8 @@ func (s State) metrics() (job.Metrics, []job.RecordAction) {
 
 // Progress says how far a job is, for people.
 type Progress struct {
-	// Phase is what the job does now: "probe", "train", "evaluate", "done".
+	// Phase is what the job does now: "probe", "data" while only that is waited for,
+	// "train", "evaluate", "done".
 	Phase string
 	// Done and Total count training steps of all replicas, and then test pieces.
 	Done, Total int
@@ -145,6 +185,8 @@ func (s State) Progress() Progress {
 	case s.Finished != nil:
 		p.Phase = "done"
 	case s.Resources == nil:
+	case !s.Staged:
+		p.Phase = "data"
 	case !s.trained():
 		p.Phase = "train"
 	default:
@@ -201,7 +243,7 @@ const paceTime = 2 * time.Second
 // that steps were measured to take, and stretched as the training so far was. ok
 // is false where nothing is known, which is before and after training.
 func (s State) Left(now time.Time) (left time.Duration, ok bool) {
-	if s.Finished != nil || s.Resources == nil || s.trained() {
+	if s.Finished != nil || s.Resources == nil || !s.Staged || s.trained() {
 		return 0, false
 	}
 	n, r := *s.Numerics, *s.Resources

@@ -4,6 +4,7 @@ package control
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,11 +60,17 @@ type Config struct {
 	// Init are the init-only parameters of workers: the store's address among
 	// them. Never logged.
 	Init map[string]string
+	// Stage puts the job's data into the store. It runs while the job is planned
+	// and its containers start, and is not called again. Nil where all of it is
+	// there already; a job that was resumed before its data was needs one.
+	Stage func(ctx context.Context) error
 	// Probes may be nil: then every job probes.
 	Probes Probes
 	// Observe is called with the state after every change, from the goroutine
 	// of Run; it must not keep it. May be nil.
 	Observe func(State)
+	// Process names this process, for [Attended]; "" leaves it unsaid.
+	Process string
 	// ControllerPeak measures this process's own peak of resident memory. May be
 	// nil.
 	ControllerPeak func() job.Bytes
@@ -75,7 +82,7 @@ type Config struct {
 }
 
 // Run carries out a job and returns its record. The job's data must be in the
-// store. When ctx is cancelled the job ends as cancelled. An error means that
+// store, or Config.Stage put it there. When ctx is cancelled the job ends as cancelled. An error means that
 // the job is left unfinished and can be resumed, or, with a record that says how
 // the job ended, that what it used could not be freed: Resume then tries that
 // again.
@@ -88,6 +95,7 @@ func Run(ctx context.Context, cfg Config, c Created) (job.Record, error) {
 		return job.Record{}, fmt.Errorf("limits of %s: %w", cfg.Platform.Name(), err)
 	}
 	c.Platform, c.Enforcement, c.Limits = cfg.Platform.Name(), limits.Enforcement, limits
+	c.Staging = cfg.Stage != nil
 	return newRunner(cfg, c.Job).run(ctx, Event{Created: &c})
 }
 
@@ -107,7 +115,8 @@ func Resume(ctx context.Context, cfg Config, id job.ID) (job.Record, error) {
 	if s.Created.Limits.MemoryDefault == 0 {
 		return job.Record{}, fmt.Errorf("job %s: its log is of an older version, which cannot be resumed", id)
 	}
-	return r.run(ctx, Event{Resumed: &Resumed{}})
+	r.recollect(ctx)
+	return r.run(ctx, Event{Resumed: &Resumed{Nonce: rand.Text()}})
 }
 
 // Load reads a job from its log.
@@ -152,10 +161,13 @@ type runner struct {
 	doubted  int     // the number of its events
 	flushed  time.Time
 	renewed  time.Time
+	beaten   bool // this controller has said that it is there
 	head     store.Head
 	owner    bool // the log has an entry of this controller
 	ended    chan Ended
 
+	staged    chan error                 // the end of Stage; nil unless it runs
+	endStage  context.CancelFunc         // ends it early
 	inFlight  int                        // goroutines that will send to ended
 	giveUps   map[int]context.CancelFunc // by attempt in flight
 	settled   bool
@@ -185,19 +197,26 @@ func (r *runner) run(ctx context.Context, first Event) (job.Record, error) {
 	defer stop()
 	r.stop = stop
 	err := r.append(ctx, first)
+	end := func() {}
 	if err == nil {
+		end = r.beats(ctx)
 		r.fence(ctx, 0, r.state.Controllers)
 		err = r.removePackages(ctx, 0, r.state.Controllers)
 	}
 	if err == nil {
 		err = r.loop(ctx, attempts)
 	}
+	end()
+	r.unstage()
 	return r.finish(ctx, err)
 }
 
 // loop runs until the job is finished, ctx is done, or the log cannot be kept.
 func (r *runner) loop(ctx, attempts context.Context) error {
 	if err := r.recallProbe(ctx); err != nil {
+		return err
+	}
+	if err := r.stage(ctx); err != nil {
 		return err
 	}
 	for r.state.Finished == nil {
@@ -210,7 +229,7 @@ func (r *runner) loop(ctx, attempts context.Context) error {
 		if again {
 			continue
 		}
-		if r.inFlight == 0 && until.IsZero() && r.state.Finished == nil {
+		if r.inFlight == 0 && r.staged == nil && until.IsZero() && r.state.Finished == nil {
 			return fmt.Errorf("BUG: job %s: nothing to do and nothing to wait for", r.keys.Job)
 		}
 		if err := r.wait(ctx, until); err != nil {
@@ -303,6 +322,8 @@ func (r *runner) wait(ctx context.Context, until time.Time) error {
 	select {
 	case e := <-r.ended:
 		take(e)
+	case err := <-r.staged:
+		return r.stagedNow(ctx, err)
 	case <-alarm:
 		if r.watching() {
 			r.watch(ctx)
@@ -331,8 +352,8 @@ func (r *runner) recallProbe(ctx context.Context) error {
 		return nil
 	}
 	p, ok, err := r.cfg.Probes.Load(ctx)
-	if err != nil || !ok {
-		return nil //nolint:nilerr // What cannot be recalled is measured.
+	if err != nil || !ok || p.Kernel != r.state.Created.Spec.KernelForm() {
+		return nil //nolint:nilerr // What cannot be recalled, or is of other kernels, is measured.
 	}
 	return r.append(ctx, Event{Probed: &Probed{Probe: p, Cached: true}})
 }

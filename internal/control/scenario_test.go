@@ -22,10 +22,12 @@ var update = flag.Bool("update", false, "rewrite the expected actions in testdat
 // script drives fold and decide by commands, one a line:
 //
 //	job KEY=VALUE...   a job is created; its replicas meet with meet=1 only
+//	recall             a measurement of an earlier job is at hand
 //	do                 decide, and the actions have their effect on the log
 //	look               decide, and nothing happens
 //	end N KIND ...     attempt N ended; step=, round=, error=, reason= say how
 //	after DURATION     time passes
+//	staged             all of the data is in the store; before only with staging=1
 //	resume             another controller takes over
 //	state              print how far the job is
 type script struct {
@@ -63,6 +65,8 @@ func (s *script) run(line string) error {
 		}
 		s.meet = options["meet"] != ""
 		s.fold(Event{Created: &c})
+	case "recall":
+		s.fold(Event{Probed: &Probed{Cached: true, Probe: job.Probe{KernelSet: "generic", Package: 9 * job.MB, FLOPS: 1e9}}})
 	case "do":
 		for _, a := range decide(s.state, s.now) {
 			s.say("%s", describe(a))
@@ -88,6 +92,8 @@ func (s *script) run(line string) error {
 			return err
 		}
 		s.now = s.now.Add(d)
+	case "staged":
+		s.fold(Event{Staged: &Staged{}})
 	case "resume":
 		s.fold(Event{Resumed: &Resumed{}})
 	case "state":
@@ -108,7 +114,7 @@ func scriptJob(options map[string]string) (c Created, err error) {
 	}
 	mb := func(key string, otherwise int) job.Bytes { return job.Bytes(number(key, otherwise)) * job.MB }
 	c = Created{
-		Job: "script", PlanOnly: options["planonly"] != "",
+		Job: "script", PlanOnly: options["planonly"] != "", Staging: options["staging"] != "",
 		Spec: job.Spec{
 			Kind: job.Kind(cmp.Or(options["kind"], "train")), Dataset: "tiny", Epochs: 1, LocalBatch: 4,
 			Strategy: job.Strategy(options["strategy"]), Replicas: number("replicas", 2), Rounds: number("rounds", 2), Containers: number("containers", 0), Memory: mb("memory", 0),
@@ -121,6 +127,7 @@ func scriptJob(options map[string]string) (c Created, err error) {
 		Limits: job.Limits{
 			MemoryMin: mb("min", 128), MemoryMax: mb("max", 512), MemoryStep: job.MB, MemoryDefault: 256 * job.MB,
 			TimeoutDefault: time.Minute, TimeoutMax: time.Duration(number("seconds", 0)) * time.Second, PoolMemory: mb("pool", 2048), Processors: 2,
+			LocalFiles: options["local"] != "",
 		},
 	}
 	if c.Spec.Sequential() {
@@ -134,7 +141,10 @@ func scriptJob(options map[string]string) (c Created, err error) {
 }
 
 func (s *script) end(n int, kind platform.Kind, options map[string]string) (err error) {
-	e := Ended{Attempt: n, Kind: kind, Message: cmp.Or(options["error"], "it was "+string(kind))}
+	e := Ended{
+		Attempt: n, Kind: kind, Message: cmp.Or(options["error"], "it was "+string(kind)),
+		Away: options["away"] != "", Undeployed: options["undeployed"] != "",
+	}
 	if kind == platform.Success || kind == platform.ApplicationError {
 		e.Result = &job.TaskResult{Reason: job.Reason(options["reason"])}
 	}
@@ -221,7 +231,11 @@ func describe(a action) string {
 		}
 		return text
 	case deploy:
-		return fmt.Sprintf("deploy %s of %v, timeout %v", a.name, a.memory, a.timeout)
+		text := fmt.Sprintf("deploy %s of %v, timeout %v", a.name, a.memory, a.timeout)
+		if a.warm > 0 {
+			text += fmt.Sprintf(", %d to be warm", a.warm)
+		}
+		return text
 	case invoke:
 		t := a.invoked.Task
 		text := fmt.Sprintf("invoke %d in %s: %s", a.invoked.Attempt, a.invoked.Action, unitOf(t))

@@ -11,19 +11,35 @@ import (
 	"disdel/internal/job"
 )
 
-// watchInterval is how often workers that go through several rounds are looked
-// at.
+// watchInterval is how often workers that train are looked at.
 const watchInterval = 250 * time.Millisecond
 
-// watching says whether somebody wants to know how far workers are that go
-// through several rounds an invocation, of which the log is slow to tell.
+// watching says whether somebody wants to know how far workers are that train, of
+// which the log tells only when an invocation ends.
 func (r *runner) watching() bool {
-	return r.cfg.Observe != nil && r.state.Numerics != nil && r.state.Resources.SpanRounds > 1 && !r.state.trained()
+	return r.cfg.Observe != nil && r.state.Numerics != nil && !r.state.trained()
+}
+
+// recollect reads how far the replicas of a job that is resumed are. The log is
+// behind where an invocation goes through many rounds, but the next one goes on
+// from the newest average.
+func (r *runner) recollect(ctx context.Context) {
+	if r.watching() {
+		r.look(ctx)
+	}
 }
 
 // watch reads how far the replicas are, for people, and samples the store's
-// size. What cannot be read now is read later.
+// size.
 func (r *runner) watch(ctx context.Context) {
+	r.look(ctx)
+	r.peaks(ctx)
+	r.cfg.Observe(r.state)
+}
+
+// look reads what the replicas said of themselves. What cannot be read now is
+// read later.
+func (r *runner) look(ctx context.Context) {
 	keys := r.state.keys()
 	live := make([]job.ReplicaProgress, r.state.Numerics.Replicas)
 	for replica := range live {
@@ -32,9 +48,7 @@ func (r *runner) watch(ctx context.Context) {
 			live[replica] = job.ReplicaProgress{}
 		}
 	}
-	r.peaks(ctx)
 	r.state.Live = live
-	r.cfg.Observe(r.state)
 }
 
 // clearProgress deletes what the replicas said of themselves.

@@ -242,7 +242,9 @@ func (c *cloud) run(a *activation, id string, task job.Task, action platform.Act
 		bad(platform.Lost)
 		return
 	case silent:
-		pause(a.ctx, never)
+		if pause(a.ctx, never); a.ctx.Err() != nil {
+			return // cancelled, which ends the record
+		}
 	case garbage:
 		answer = []byte(`"` + id)
 	case nonsense:
@@ -281,7 +283,7 @@ func (c *cloud) work(a *activation, task job.Task, failAt int, delay time.Durati
 	ctx := a.ctx
 	if task.Role == job.RoleProbe {
 		return mustJSON(job.TaskResult{Probe: &job.Probe{
-			Version: "sim", KernelSet: kernelSet, Package: 9 * job.MB, Held: job.MB, FLOPS: 1e9, StoreRate: 1e8,
+			Version: "sim", KernelSet: kernelSet, Kernel: task.Kernel, Package: 9 * job.MB, Held: job.MB, FLOPS: 1e9, StoreRate: 1e8,
 		}})
 	}
 	view := &recorder{Store: &brittle{Store: c.store.Share(), failAt: failAt, gate: func(op string) error {

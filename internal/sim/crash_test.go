@@ -11,6 +11,7 @@ import (
 
 	"disdel/internal/control"
 	"disdel/internal/job"
+	"disdel/internal/points"
 	"disdel/internal/store"
 )
 
@@ -34,8 +35,8 @@ func TestCrashPoints(t *testing.T) {
 	for _, r := range crashRecipes {
 		digest := golden(t, r)
 		for _, where := range []string{"append", "platform"} {
-			for _, lose := range []bool{true, false} {
-				for at, more := 1, true; more; at += stride {
+			for _, lose := range points.Some([]bool{true, false}) {
+				for at, more := 1, true; more; at += points.Stride {
 					bubble(t, func(t *testing.T) { more = crash(t, r, where, lose, at, digest) })
 					if !more && at < 12 {
 						t.Errorf("only %d points of %s to die at", at-1, where)
@@ -93,13 +94,13 @@ func crash(t *testing.T, r recipe, where string, lose bool, at int, digest strin
 // controller's store until a run meets no fault. Every run ends, and what it
 // leaves can be resumed.
 func TestFaultSweep(t *testing.T) {
-	for _, r := range crashRecipes {
+	for _, r := range points.Some(crashRecipes) {
 		faultSweep(t, r, golden(t, r))
 	}
 }
 
 func faultSweep(t *testing.T, r recipe, digest string) {
-	for _, kind := range []struct {
+	for _, kind := range points.Some([]struct {
 		err   error
 		after bool
 	}{
@@ -108,9 +109,9 @@ func faultSweep(t *testing.T, r recipe, digest string) {
 		{errors.New("a fault of no known kind"), false},
 		{errors.New("a fault of no known kind"), true},
 		{store.ErrCorrupt, true},
-	} {
+	}) {
 		failed, survived := 0, 0
-		for at, more := 1, true; more; at += stride {
+		for at, more := 1, true; more; at += min(points.Stride, 5) {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t, handOvers)
 				cfg := w.config()

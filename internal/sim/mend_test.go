@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"time"
 
 	"disdel/internal/control"
 	"disdel/internal/job"
@@ -47,6 +48,103 @@ func TestRemoveFailsAtFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.checkEnded(record, job.Succeeded, digest)
+	})
+}
+
+// restarting is a platform that is away for a while, and when it comes back has
+// lost its packages and its calls.
+type restarting struct {
+	*cloud
+	after, away time.Duration
+	began       time.Time
+	lost        bool
+}
+
+func (p *restarting) up() error {
+	since := time.Since(p.began) - p.after
+	p.mu.Lock()
+	if since >= 0 && !p.lost {
+		p.lost = true
+		clear(p.packages)
+		for _, a := range p.running {
+			a.fence()
+		}
+	}
+	p.mu.Unlock()
+	if since >= 0 && since < p.away {
+		return fmt.Errorf("connection refused: %w", platform.ErrUnavailable)
+	}
+	return nil
+}
+
+func (p *restarting) Deploy(ctx context.Context, pkg platform.Package) error {
+	if err := p.up(); err != nil {
+		return err
+	}
+	return p.cloud.Deploy(ctx, pkg)
+}
+
+func (p *restarting) Invoke(ctx context.Context, call platform.Call) (platform.Activation, error) {
+	if err := p.up(); err != nil {
+		return "", err
+	}
+	return p.cloud.Invoke(ctx, call)
+}
+
+// Await answers once the platform is back.
+func (p *restarting) Await(ctx context.Context, id platform.Activation) (platform.Outcome, error) {
+	back := time.NewTimer(time.Until(p.began.Add(p.after + p.away)))
+	defer back.Stop()
+	p.mu.Lock()
+	a := p.running[id]
+	p.mu.Unlock()
+	select {
+	case <-a.done:
+		return a.outcome, nil
+	case <-back.C:
+	case <-ctx.Done():
+		return platform.Outcome{}, ctx.Err()
+	}
+	if a.ctx.Err() != nil {
+		return platform.Outcome{Kind: platform.Lost, Message: "it was lost"}, nil
+	}
+	return p.cloud.Await(ctx, id)
+}
+
+// TestPlatformRestarts: a job rides out that its platform is away, whenever that
+// begins and although everything that was deployed and ran is lost; not for ever.
+func TestPlatformRestarts(t *testing.T) {
+	for _, r := range []recipe{recipes[0], oneByOne} {
+		digest := golden(t, r)
+		met := 0
+		for after := 20 * time.Millisecond; after < 600*time.Millisecond; after += 40 * time.Millisecond {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, noFaults)
+				cfg := w.config()
+				cfg.Platform = &restarting{cloud: w.cloud, began: time.Now(), after: after, away: 30 * time.Second}
+				record, err := control.Run(t.Context(), cfg, r.created())
+				if err != nil || record.Status != job.Succeeded {
+					t.Fatalf("away after %v: %s %s, %v", after, record.Status, record.Error, err)
+				}
+				w.checkEnded(record, job.Succeeded, digest)
+				if record.Metrics.DurationSeconds > 30 {
+					met++
+				}
+			})
+		}
+		if met < 5 {
+			t.Errorf("%d jobs were under way when the platform went away", met)
+		}
+	}
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, noFaults)
+		cfg := w.config()
+		cfg.Platform = &restarting{cloud: w.cloud, began: time.Now(), after: 300 * time.Millisecond, away: time.Hour}
+		began := time.Now()
+		record, err := control.Run(t.Context(), cfg, recipes[0].created())
+		if took := time.Since(began); err != nil && !errors.Is(err, platform.ErrUnavailable) || record.Status == job.Succeeded || took > 15*time.Minute {
+			t.Errorf("away for ever: %s %s, %v after %v", record.Status, record.Error, err, took)
+		}
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"disdel/internal/control"
 	"disdel/internal/job"
+	"disdel/internal/nn/kernel"
 	"disdel/internal/platform"
 	"disdel/internal/store"
 )
@@ -117,15 +118,28 @@ func TestProbes(t *testing.T) {
 	r := recipes[0]
 	digest := golden(t, r)
 	kept := &memory{}
+	form := kernel.FormGeneric
+	if best := kernel.Best().Name; best == "fma-1" {
+		form = kernel.FormAVX2 // so that the job's bits are those of the others
+	}
 	for i, test := range []struct {
 		memory *memory
 		probes int
-	}{{kept, 1}, {kept, 0}, {&memory{err: errors.New("the disk is full")}, 1}} {
+		kernel string
+	}{
+		{kept, 1, ""},
+		{kept, 0, "auto"},
+		{&memory{err: errors.New("the disk is full")}, 1, ""},
+		{kept, 1, form}, // other kernels are other rates
+		{kept, 0, form},
+	} {
 		bubble(t, func(t *testing.T) {
 			w := newWorld(t, noFaults)
 			cfg := w.config()
 			cfg.Probes = test.memory
-			record, err := control.Run(t.Context(), cfg, r.created())
+			created := r.created()
+			created.Spec.Kernel = test.kernel
+			record, err := control.Run(t.Context(), cfg, created)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -141,8 +155,8 @@ func TestProbes(t *testing.T) {
 			}
 		})
 	}
-	if kept.stored != 1 {
-		t.Errorf("saved %d times, want once", kept.stored)
+	if kept.stored != 2 {
+		t.Errorf("saved %d times, want once for each form", kept.stored)
 	}
 }
 

@@ -15,12 +15,13 @@ import (
 	"disdel/internal/control"
 	"disdel/internal/job"
 	"disdel/internal/platform"
+	"disdel/internal/points"
 	"disdel/internal/store"
 )
 
 var (
 	oneSeed   = flag.Uint64("seed", 0, "the one seed that TestSimulation tries; 0 tries the first -seeds")
-	seedCount = flag.Uint64("seeds", 200, "how many seeds TestSimulation tries")
+	seedCount = flag.Uint64("seeds", uint64(points.Count(200)), "how many seeds TestSimulation tries")
 )
 
 // TestSimulation runs jobs in worlds where nothing can be relied on: however
