@@ -125,6 +125,9 @@ func TestSummarise(t *testing.T) {
 		sample(0, 0.25, 2*time.Second, call(60, 40, "success")),
 		failed,
 	})
+	if rows[0].Outside != 0 || rows[1].Outside != 1 {
+		t.Errorf("outside: %d and %d calls; want 0 and the one that took more than was predicted", rows[0].Outside, rows[1].Outside)
+	}
 	base, other := rows[0], rows[1]
 	if base.MeanAccuracy != 0.375 || base.Accuracy != (Spread{0.25, 0.375, 0.5}) || base.Seconds != (Spread{2, 3, 4}) || base.Ratio != 1 || base.Gain != 0 {
 		t.Errorf("base: %+v", base)
@@ -134,5 +137,44 @@ func TestSummarise(t *testing.T) {
 	}
 	if other.Runs != 2 || other.FailedRuns != 1 || other.Failed != 2 || other.Gain != 0.375 || other.Ratio != 1.5 || other.LeastMargin != -1 {
 		t.Errorf("other: %+v", other)
+	}
+}
+
+// TestSummarise_Infer: the jobs that run a model again count.
+func TestSummarise_Infer(t *testing.T) {
+	all, err := Matrix([]string{"a"}, nil, nil, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := func(status job.Status, failed int, predicted, peak, limit job.Bytes) job.Record {
+		return job.Record{
+			Status: status, Metrics: job.Metrics{FailedContainers: failed},
+			Actions: []job.RecordAction{{Predicted: predicted, Peak: peak, MemoryLimit: limit, Outcome: "success"}},
+		}
+	}
+	more, lost := record(job.Succeeded, 1, 23*job.MB, 20*job.MB, 128*job.MB), record(job.Failed, 2, 0, 0, 0)
+	rows := Summarise(all, []Sample{
+		{Record: record(job.Succeeded, 0, 30*job.MB, 26*job.MB, 25*job.MB), Wall: time.Second, Infer: &more, InferWall: 2 * time.Second},
+		{Record: record(job.Succeeded, 0, 9, 9, 9), Wall: time.Second, Infer: &lost, InferWall: time.Second},
+	})
+	r := rows[0]
+	if r.Runs != 2 || r.FailedRuns != 1 || r.Failed != 3 || r.InferSeconds != (Spread{2, 2, 2}) {
+		t.Errorf("got %+v", r)
+	}
+	if r.Outside != 1 || r.MostMargin != 4*job.MB {
+		t.Errorf("%d calls outside, at most %v; want the one above its limit (both margins are within their bounds), and 4 MB", r.Outside, r.MostMargin)
+	}
+}
+
+func TestHidePasswords(t *testing.T) {
+	for text, want := range map[string]string{
+		"--store=redis://me:s3:c@host:6379/1 --batch=32": "--store=redis://me:...@host:6379/1 --batch=32",
+		"redis://:x@host":    "redis://:...@host",
+		"dir:///a/b redis:h": "dir:///a/b redis:h",
+		"redis://host:6379":  "redis://host:6379",
+	} {
+		if got := HidePasswords(text); got != want {
+			t.Errorf("%q shows as %q; want %q", text, got, want)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -16,16 +17,34 @@ type Machine struct {
 	System     string `json:"system"`
 	// Load are the load averages of the last 1, 5 and 15 minutes.
 	Load string `json:"load"`
-	Go   string `json:"go"`
+	// Features are those of the processor that decide which kernels it can run.
+	Features []string `json:"features,omitempty"`
+	Go       string   `json:"go"`
 }
+
+// features are the kernel's names of those that matter.
+var features = []string{"avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512_fp16", "amx_tile"}
 
 // ThisMachine describes this one.
 func ThisMachine() Machine {
 	m := Machine{Processors: runtime.NumCPU(), System: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version()}
 	for line := range strings.Lines(text("/proc/cpuinfo")) {
-		if key, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(key) == "model name" {
+		key, value, found := strings.Cut(line, ":")
+		if !found {
+			continue
+		}
+		switch strings.TrimSpace(key) {
+		case "model name":
 			m.Processor = strings.TrimSpace(value)
-			break
+		case "flags":
+			for _, feature := range strings.Fields(value) {
+				if slices.Contains(features, feature) {
+					m.Features = append(m.Features, feature)
+				}
+			}
+		}
+		if m.Processor != "" && m.Features != nil {
+			break // the others are the same
 		}
 	}
 	if release := strings.TrimSpace(text("/proc/sys/kernel/osrelease")); release != "" {

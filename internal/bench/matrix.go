@@ -5,6 +5,7 @@ package bench
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -19,6 +20,12 @@ type Setting struct{ Flag, Value string }
 
 // String is "flag=value".
 func (s Setting) String() string { return s.Flag + "=" + s.Value }
+
+// password finds those in URLs.
+var password = regexp.MustCompile(`(://[^/\s:@]*):[^/\s@]*@`)
+
+// HidePasswords replaces the passwords in the URLs of a text, to show it.
+func HidePasswords(text string) string { return password.ReplaceAllString(text, "$1:...@") }
 
 // ParseSettings reads settings that are separated by spaces, such as
 // "workers=4 rounds=1". No settings are the command's defaults.

@@ -21,6 +21,30 @@ type Sample struct {
 	// Record is what the job printed; its status is not [job.Succeeded] where it
 	// failed.
 	Record job.Record `json:"record"`
+	// Infer is what a job printed that ran the trained model over the test part
+	// once more, in containers of its own, and InferWall its time from outside. It
+	// is nil where none ran.
+	Infer     *job.Record   `json:"infer,omitempty"`
+	InferWall time.Duration `json:"infer_wall_ns,omitempty"`
+}
+
+// jobs are the records of the sample's jobs.
+func (s Sample) jobs() []job.Record {
+	if s.Infer == nil {
+		return []job.Record{s.Record}
+	}
+	return []job.Record{s.Record, *s.Infer}
+}
+
+// Failed is the record of the sample's first job that did not succeed, nil if all
+// did.
+func (s Sample) Failed() *job.Record {
+	for _, r := range s.jobs() {
+		if r.Status != job.Succeeded {
+			return &r
+		}
+	}
+	return nil
 }
 
 // Command runs one command line and fills in Wall and Record. Its error ends the

@@ -15,7 +15,8 @@ type Spread struct {
 	Max    float64 `json:"max"`
 }
 
-func spread(all []float64) Spread {
+// SpreadOf sums up figures; of none it is 0.
+func SpreadOf(all []float64) Spread {
 	if len(all) == 0 {
 		return Spread{}
 	}
@@ -48,6 +49,8 @@ type Row struct {
 	Seconds     Spread  `json:"seconds"`
 	InitSeconds float64 `json:"init_seconds"`
 	GBSeconds   float64 `json:"gb_seconds"`
+	// InferSeconds are those of the jobs that ran the models again; 0 without.
+	InferSeconds Spread `json:"infer_seconds"`
 
 	// Containers is the largest number of any run, Failed the sum over all runs,
 	// the failed ones too.
@@ -64,6 +67,22 @@ type Row struct {
 	LeastMargin job.Bytes `json:"least_margin_bytes"`
 	MostMargin  job.Bytes `json:"most_margin_bytes"`
 	MostShare   float64   `json:"most_margin_share"`
+	// Outside is the number of calls whose peak was above its prediction or its
+	// limit, or whose prediction was above the peak by more than both [MarginBytes]
+	// and [MarginShare] of it.
+	Outside int `json:"calls_outside"`
+}
+
+// MarginBytes and MarginShare are how far a prediction of memory may be above the
+// peak: whichever is more.
+const (
+	MarginBytes = 2 * job.MB
+	MarginShare = 0.15
+)
+
+func outside(a job.RecordAction) bool {
+	margin := a.Predicted - a.Peak
+	return margin < 0 || a.Peak > a.MemoryLimit || margin > MarginBytes && float64(margin) > MarginShare*float64(a.Peak)
 }
 
 // Summarise makes a row of each configuration.
@@ -81,7 +100,7 @@ func Summarise(all []Configuration, samples []Sample) []Row {
 
 func row(c Configuration, index int, samples []Sample) Row {
 	r := Row{Configuration: c}
-	var accuracy, seconds []float64
+	var accuracy, seconds, infer []float64
 	margins := false
 	for _, s := range samples {
 		if s.Configuration != index {
@@ -89,8 +108,10 @@ func row(c Configuration, index int, samples []Sample) Row {
 		}
 		m := s.Record.Metrics
 		r.Runs++
-		r.Failed += m.FailedContainers
-		if s.Record.Status != job.Succeeded {
+		for _, record := range s.jobs() {
+			r.Failed += record.Metrics.FailedContainers
+		}
+		if s.Failed() != nil {
 			r.FailedRuns++
 			continue
 		}
@@ -101,10 +122,20 @@ func row(c Configuration, index int, samples []Sample) Row {
 		r.GBSeconds += m.GBSeconds
 		r.Containers = max(r.Containers, m.Containers)
 		r.PeakSum = max(r.PeakSum, m.MemoryPeak)
-		for _, a := range s.Record.Actions {
+		var calls []job.RecordAction
+		for _, record := range s.jobs() {
+			calls = append(calls, record.Actions...)
+		}
+		if s.Infer != nil {
+			infer = append(infer, s.InferWall.Seconds())
+		}
+		for _, a := range calls {
 			r.Limit, r.Peak = max(r.Limit, a.MemoryLimit), max(r.Peak, a.Peak)
 			if a.Predicted == 0 || a.Peak == 0 || a.Outcome != "success" {
 				continue
+			}
+			if outside(a) {
+				r.Outside++
 			}
 			margin := a.Predicted - a.Peak
 			if !margins {
@@ -121,6 +152,6 @@ func row(c Configuration, index int, samples []Sample) Row {
 		r.InitSeconds /= n
 		r.GBSeconds /= n
 	}
-	r.Accuracy, r.Seconds = spread(accuracy), spread(seconds)
+	r.Accuracy, r.Seconds, r.InferSeconds = SpreadOf(accuracy), SpreadOf(seconds), SpreadOf(infer)
 	return r
 }

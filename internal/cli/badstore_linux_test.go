@@ -146,6 +146,7 @@ func (d *desk) mount(flags uintptr, options string) string {
 // half-written. Without the right to mount a disk of its own, /dev/full stands for
 // one, on which only printing can be tried.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {

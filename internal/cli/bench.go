@@ -11,11 +11,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"disdel/internal/bench"
 	"disdel/internal/job"
@@ -32,15 +34,24 @@ func (a *app) benchCommand() *cobra.Command {
 		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.benchTrainCommand())
+	cmd.AddCommand(a.benchTrainCommand(), a.benchEngineCommand(), a.benchMemoryCommand(), a.benchPlatformCommand(), a.benchWorkerCommand(), a.benchStepsCommand())
 	return cmd
+}
+
+// benchOptions are what one experiment is run with.
+type benchOptions struct {
+	seeds       int
+	extra       []string // flags of train for every run
+	infer       bool
+	raw         io.WriteCloser // gets each run; nil is nobody
+	json, quiet bool
 }
 
 func (a *app) benchTrainCommand() *cobra.Command {
 	var vary, cases []string
 	var raw string
-	var asJSON, quiet bool
-	seeds := 1
+	var o benchOptions
+	o.seeds = 1
 	cmd := &cobra.Command{
 		Use:   "train DATASET... [-- FLAGS OF TRAIN]",
 		Short: "Run training jobs with different flags and compare them",
@@ -55,13 +66,19 @@ points, "times" the quotient of the least times.
 
 "Predicted above peak" is by how much the memory that the plan predicted for a
 call is above the call's measured peak, least and most over all calls; "at most"
-is the largest such difference over its peak.
+is the largest such difference over its peak. "Outside" counts the calls whose peak
+was above its prediction or its limit, or more than both 2 MB and 15 % of it below
+its prediction.
+
+With --infer "disdel infer" runs each trained model over the test part once more,
+with those flags of train that it has too, and must reach the same accuracy.
 
 Jobs use a store of their own in a folder for temporary files, which is deleted
 in the end, unless a flag of train says --store.`,
 		Example: `  disdel bench train digits --case workers=1 --case workers=2 --case workers=4 --seeds 5
   disdel bench train mnist cifar10 --vary model=cnn,mlp --vary batch=32,64,128
-  disdel bench train mnist --case "workers=4 rounds=1" --case workers=4 -- --epochs 2`,
+  disdel bench train mnist --case "workers=4 rounds=1" --case workers=4 -- --epochs 2
+  disdel bench train mnist cifar10 --infer --case memory=256 --case "memory=256 store=redis://localhost"`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); len(args) == 0 || dash == 0 {
 				return fmt.Errorf("%s: want the name of one data set at least", commandName(cmd))
@@ -69,30 +86,30 @@ in the end, unless a flag of train says --store.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			datasets, extra := args, []string(nil)
+			datasets := args
 			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
-				datasets, extra = args[:dash], args[dash:]
+				datasets, o.extra = args[:dash], args[dash:]
 			}
-			all, err := experiment(datasets, vary, cases, seeds)
+			all, err := experiment(datasets, vary, cases, o.seeds)
 			if err != nil {
 				return usageError{err}
 			}
-			var samples io.WriteCloser
 			if raw != "" {
-				if samples, err = os.OpenFile(raw, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
+				if o.raw, err = os.OpenFile(raw, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
 					return fmt.Errorf("--raw: %w", err)
 				}
 			}
-			return a.benchTrain(cmd.Context(), all, seeds, extra, samples, asJSON, quiet)
+			return a.benchTrain(cmd.Context(), all, o)
 		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&vary, "vary", nil, "a flag of train and the values that it takes, as FLAG=VALUE,VALUE; can be repeated")
 	f.StringArrayVar(&cases, "case", nil, `flags of train that are compared with those of the first case, as "FLAG=VALUE FLAG=VALUE"; can be repeated`)
-	f.Var(countValue{&seeds}, "seeds", "how many seeds, from 1 on")
+	f.Var(countValue{&o.seeds}, "seeds", "how many seeds, from 1 on")
+	f.BoolVar(&o.infer, "infer", false, "run infer with each trained model too")
 	f.StringVar(&raw, "raw", "", "file to which each run is appended as one line of JSON")
-	f.BoolVar(&asJSON, "json", false, "print one JSON object instead of text")
-	f.BoolVar(&quiet, "quiet", false, "no progress on stderr")
+	f.BoolVar(&o.json, "json", false, "print one JSON object instead of text")
+	f.BoolVar(&o.quiet, "quiet", false, "no progress on stderr")
 	return cmd
 }
 
@@ -116,17 +133,17 @@ func experiment(datasets, vary, cases []string, seeds int) ([]bench.Configuratio
 	return bench.Matrix(datasets, axes, settings, seeds)
 }
 
-// benchTrain runs the jobs and prints what they took. Each run is written to raw, which
-// may be nil and is closed in the end.
-func (a *app) benchTrain(ctx context.Context, all []bench.Configuration, seeds int, extra []string, raw io.WriteCloser, asJSON, quiet bool) (err error) {
+// benchTrain runs the jobs and prints what they took. It closes the file for the runs
+// in the end.
+func (a *app) benchTrain(ctx context.Context, all []bench.Configuration, o benchOptions) (err error) {
 	keep := func(bench.Sample) error { return nil }
-	if raw != nil {
+	if o.raw != nil {
 		defer func() {
-			if closeErr := raw.Close(); closeErr != nil {
+			if closeErr := o.raw.Close(); closeErr != nil {
 				err = errors.Join(err, fmt.Errorf("--raw: %w", closeErr))
 			}
 		}()
-		keep = func(s bench.Sample) error { return json.NewEncoder(raw).Encode(s) }
+		keep = func(s bench.Sample) error { return json.NewEncoder(o.raw).Encode(s) }
 	}
 	folder, err := os.MkdirTemp("", "disdel-bench-")
 	if err != nil {
@@ -134,27 +151,28 @@ func (a *app) benchTrain(ctx context.Context, all []bench.Configuration, seeds i
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 
-	done, total := 0, len(all)*seeds
+	done, total := 0, len(all)*o.seeds
 	failed := 0
 	run := func(ctx context.Context, args []string) (bench.Sample, error) {
 		done++
-		if !quiet {
-			fmt.Fprintf(a.stderr, "disdel: run %d of %d: %s\n", done, total, printable(strings.Join(args, " ")))
+		line := printable(bench.HidePasswords(strings.Join(args, " ")))
+		if !o.quiet {
+			fmt.Fprintf(a.stderr, "disdel: run %d of %d: %s\n", done, total, line)
 		}
-		s, err := a.timeTrain(ctx, append(args, extra...), folder)
-		if err == nil && s.Record.Status != job.Succeeded {
+		s, err := a.timeTrain(ctx, append(args, o.extra...), folder, o.infer)
+		if r := s.Failed(); err == nil && r != nil {
 			failed++
-			a.warn(fmt.Errorf("%s: %s", strings.Join(args, " "), s.Record.Error))
+			a.warn(fmt.Errorf("%s: %s %s: %s", line, r.Kind, r.Job, r.Error))
 		}
 		return s, err
 	}
-	samples, err := bench.Run(ctx, all, seeds, run, keep)
+	samples, err := bench.Run(ctx, all, o.seeds, run, keep)
 	if err != nil && len(samples) == 0 {
 		return err
 	}
 	rows := bench.Summarise(all, samples)
 	machine := bench.ThisMachine()
-	if asJSON {
+	if o.json {
 		err = errors.Join(err, report.JSON(a.stdout, map[string]any{"machine": machine, "rows": rows}))
 	} else {
 		err = errors.Join(err, report.Bench(a.page(), machine, rows))
@@ -165,13 +183,56 @@ func (a *app) benchTrain(ctx context.Context, all []bench.Configuration, seeds i
 	return err
 }
 
-// timeTrain runs one job in a process of its own, with a store in the folder.
-func (a *app) timeTrain(ctx context.Context, args []string, folder string) (s bench.Sample, err error) {
+// timeTrain runs one training job, with a store in the folder, and where asked a job
+// that runs its model.
+func (a *app) timeTrain(ctx context.Context, args []string, folder string, infer bool) (s bench.Sample, err error) {
+	if s.Record, s.Wall, err = a.timeJob(ctx, folder, "train", args); err != nil || !infer || s.Record.Status != job.Succeeded {
+		return s, err
+	}
+	if args, err = a.inferArguments(args, s.Record.Model.Digest); err != nil {
+		return s, err
+	}
+	again, wall, err := a.timeJob(ctx, folder, "infer", args)
+	if err != nil {
+		return s, err
+	}
+	s.Infer, s.InferWall = &again, wall
+	if again.Status == job.Succeeded && (again.Accuracy != s.Record.Accuracy || again.Loss != s.Record.Loss) {
+		return s, fmt.Errorf("%s: infer reached %v with loss %v, train %v with %v", again.Job, again.Accuracy, again.Loss, s.Record.Accuracy, s.Record.Loss)
+	}
+	return s, nil
+}
+
+// inferArguments are those of an infer with the model that a train with such
+// arguments has made: the flags that both commands have.
+func (a *app) inferArguments(train []string, digest string) ([]string, error) {
+	from, to := a.trainCommand(), a.inferCommand()
+	if err := from.ParseFlags(train); err != nil {
+		return nil, usageError{err}
+	}
+	if from.Flags().Changed("job") {
+		return nil, usagef("--infer takes flags of train, and no --job file")
+	}
+	args := append(slices.Clone(from.Flags().Args()), "--model="+digest)
+	from.Flags().Visit(func(f *pflag.Flag) {
+		switch f.Name {
+		case "model", "json", "quiet":
+		default:
+			if to.Flags().Lookup(f.Name) != nil {
+				args = append(args, "--"+f.Name+"="+f.Value.String())
+			}
+		}
+	})
+	return args, nil
+}
+
+// timeJob runs one job in a process of its own, with a store in the folder.
+func (a *app) timeJob(ctx context.Context, folder, command string, args []string) (record job.Record, wall time.Duration, err error) {
 	self, err := a.program()
 	if err != nil {
-		return s, fmt.Errorf("find this program: %w", err)
+		return record, 0, fmt.Errorf("find this program: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, self, append([]string{"train", "--json", "--quiet"}, args...)...)
+	cmd := exec.CommandContext(ctx, self, append([]string{command, "--json", "--quiet"}, args...)...)
 	cmd.Env = append(os.Environ(), "DISDEL_STORE=dir://"+folder)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 	cmd.WaitDelay = benchGrace
@@ -179,19 +240,20 @@ func (a *app) timeTrain(ctx context.Context, args []string, folder string) (s be
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	began := time.Now()
 	err = cmd.Run()
-	s.Wall = time.Since(began)
+	wall = time.Since(began)
 	var exit *exec.ExitError
+	line := bench.HidePasswords(command + " " + strings.Join(args, " "))
 	switch {
 	case ctx.Err() != nil:
-		return s, ctx.Err()
+		return record, wall, ctx.Err()
 	case errors.As(err, &exit) && exit.ExitCode() == ExitUsage:
 		text, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(stderr.String()), "disdel: "), "\nRun '")
-		return s, usagef("train %s: %s", strings.Join(args, " "), text)
+		return record, wall, usagef("%s: %s", line, text)
 	case err != nil && !(errors.As(err, &exit) && exit.ExitCode() == ExitFailed):
-		return s, fmt.Errorf("train %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+		return record, wall, fmt.Errorf("%s: %w: %s", line, err, strings.TrimSpace(stderr.String()))
 	}
-	if err := json.Unmarshal(stdout.Bytes(), &s.Record); err != nil {
-		return s, fmt.Errorf("train %s printed no record: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	if err := json.Unmarshal(stdout.Bytes(), &record); err != nil {
+		return record, wall, fmt.Errorf("%s printed no record: %w: %s", line, err, strings.TrimSpace(stderr.String()))
 	}
-	return s, nil
+	return record, wall, nil
 }

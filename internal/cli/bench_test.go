@@ -19,7 +19,7 @@ func TestBenchTrain(t *testing.T) {
 	d := newDesk(t)
 	raw := filepath.Join(d.folder, "raw.jsonl")
 	o := d.exec("bench", "train", "digits", "--case", "workers=2", "--case", "workers=2 containers=1", "--seeds", "2", "--raw", raw,
-		"--json", "--", "--epochs", "1", "--rounds", "2").want(t, ExitOK, "run 4 of 4: digits --seed=2 --workers=2 --containers=1")
+		"--infer", "--json", "--", "--epochs", "1", "--rounds", "2").want(t, ExitOK, "run 4 of 4: digits --seed=2 --workers=2 --containers=1")
 	var answer struct {
 		Machine bench.Machine
 		Rows    []bench.Row
@@ -31,7 +31,7 @@ func TestBenchTrain(t *testing.T) {
 		t.Fatalf("answer: %s", o.stdout)
 	}
 	for i, row := range answer.Rows {
-		if row.Runs != 2 || row.FailedRuns != 0 || row.Replicas != 2 || row.Rounds != 2 || row.Containers != 2-i || row.Seconds.Min <= 0 || row.Peak <= 0 {
+		if row.Runs != 2 || row.FailedRuns != 0 || row.Replicas != 2 || row.Rounds != 2 || row.Containers != 2-i || row.Seconds.Min <= 0 || row.Peak <= 0 || row.InferSeconds.Min <= 0 {
 			t.Errorf("row %d: %+v", i, row)
 		}
 	}
@@ -47,7 +47,7 @@ func TestBenchTrain(t *testing.T) {
 	lines := 0
 	for scanner := bufio.NewScanner(file); scanner.Scan(); lines++ {
 		var s bench.Sample
-		if err := json.Unmarshal(scanner.Bytes(), &s); err != nil || s.Record.Accuracy == 0 || s.Wall <= 0 {
+		if err := json.Unmarshal(scanner.Bytes(), &s); err != nil || s.Record.Accuracy == 0 || s.Wall <= 0 || s.Infer == nil || s.Infer.Model.Digest != s.Record.Model.Digest {
 			t.Errorf("line %d: %v, %+v", lines+1, err, s)
 		}
 	}
@@ -73,6 +73,7 @@ func TestBenchUsage(t *testing.T) {
 		{[]string{"bench", "train", "digits", "--case", "worker=1"}, "unknown flag: --worker"},
 		{[]string{"bench", "train", "nothing"}, "nothing"},
 		{[]string{"bench", "trains"}, "trains"},
+		{[]string{"bench", "train", "digits", "--infer", "--", "--job", d.write("job.json", []byte(`{"epochs": 1}`))}, "no --job file"},
 	} {
 		if o := d.exec(c.args...).want(t, ExitUsage, c.says); o.stdout != "" {
 			t.Errorf("%q printed %s", c.args, o.stdout)
@@ -95,7 +96,7 @@ func TestBenchTrain_RawIsLost(t *testing.T) {
 		raw  io.WriteCloser
 		want error
 	}{"none": {nil, nil}, "lost": {&lostFile{}, errLost}} {
-		if err := a.benchTrain(t.Context(), nil, 1, nil, c.raw, true, true); !errors.Is(err, c.want) {
+		if err := a.benchTrain(t.Context(), nil, benchOptions{seeds: 1, raw: c.raw, json: true, quiet: true}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}

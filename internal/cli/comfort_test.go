@@ -32,7 +32,7 @@ func TestPrice(t *testing.T) {
 			t.Errorf("%s: cost %v of %v GB-seconds", line, cost, used)
 		}
 	}
-	if got := d.run("infer", "digits", "--price", "0.0000167").want(t, ExitOK).stdout; !regexp.MustCompile(`(?m)^cost +[0-9.]+ GB-seconds, [0-9.e-]+ in money$`).MatchString(got) {
+	if got := d.run("infer", "digits", "--price", "0.0000167").want(t, ExitOK).stdout; !regexp.MustCompile(`(?m)^cost +[0-9.]+ GB-seconds, [0-9]+\.[0-9]+ in money$`).MatchString(got) {
 		t.Errorf("the table has no cost:\n%s", got)
 	}
 	for _, price := range []string{"0", "-1", "nan", "inf", "cheap", "1e10"} {
@@ -50,7 +50,7 @@ func TestPrice_Plan(t *testing.T) {
 	if cost, used := field[float64](t, object, "cost"), field[float64](t, object, "resources", "gb_seconds"); math.Abs(cost-0.5*used) > 1e-12 || cost <= 0 {
 		t.Errorf("cost %v of %v GB-seconds", cost, used)
 	}
-	if got := d.run("plan", "digits", "--price", "0.0000167").want(t, ExitOK).stdout; !regexp.MustCompile(`(?m)^cost +about [0-9.]+ GB-seconds, [0-9.e-]+ in money$`).MatchString(got) {
+	if got := d.run("plan", "digits", "--price", "0.0000167").want(t, ExitOK).stdout; !regexp.MustCompile(`(?m)^cost +about [0-9.]+ GB-seconds, [0-9]+\.[0-9]+ in money$`).MatchString(got) {
 		t.Errorf("the table has no cost:\n%s", got)
 	}
 }
@@ -147,7 +147,7 @@ func TestVersionFlag(t *testing.T) {
 func TestModelFlags(t *testing.T) {
 	d := newDesk(t)
 	for command, want := range map[string]string{
-		"train": "what to train: cnn (the thesis's), cnn-deep, mlp, or a model file of your own, FILE.json",
+		"train": "what to train: cnn (the thesis's), cnn-deep, lenet5, mlp, resnet20, or a model file of your own, FILE.json",
 		"infer": "which stored model to run: its digest or the start of it",
 	} {
 		if got := d.run(command, "--help").want(t, ExitOK).stdout; !strings.Contains(got, want) {

@@ -9,6 +9,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"disdel/internal/image"
 	"disdel/internal/platform/pool"
 	"disdel/internal/platform/pool/docker"
@@ -39,8 +41,28 @@ func (a *app) openDocker(ctx context.Context, o *options) (_ pool.Driver, worker
 	if o.pool.StartTimeout == 0 {
 		o.pool.StartTimeout = dockerStartTimeout
 	}
-	driver, err := docker.Open(ctx, docker.Config{Host: host, Image: o.image, Binds: o.folders})
+	self, err := a.program()
+	if err != nil {
+		return nil, "", fmt.Errorf("find own program: %w", err)
+	}
+	driver, err := docker.Open(ctx, docker.Config{Host: host, Image: o.image, Binds: o.folders, Reaper: []string{self, reapCommand}})
 	return driver, workerPath, err
+}
+
+// reapCommand is the command of the process that removes the containers of one
+// that was killed.
+const reapCommand = "reap-containers"
+
+func (*app) reapCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    reapCommand + " ENGINE OWNER",
+		Short:  "Wait until standard input ends, then remove the owner's containers",
+		Hidden: true,
+		Args:   cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return docker.Reap(cmd.Context(), args[0], args[1], cmd.InOrStdin())
+		},
+	}
 }
 
 // contentReference is the worker image's name with what it contains as its tag.

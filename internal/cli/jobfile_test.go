@@ -48,6 +48,7 @@ func TestJobFile(t *testing.T) {
 
 	for _, args := range [][]string{
 		{"digits", "--seed", "0", "--model", example(t, "model.json"), "--rounds", "7", "--local-batch", "3", "--containers", "1", "--threads", "1", "--optimizer", "sgd"},
+		{"digits", "--schedule", "cosine", "--warmup", "0.5", "--l2", "0.0001", "--clip", "2", "--label-smoothing", "0.1", "--flips", "--shifts", "2"},
 		{"--job", path, "--batch", "32"},
 	} {
 		spec := d.planned(args...)

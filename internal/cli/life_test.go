@@ -20,13 +20,13 @@ var (
 		"local_batch", "loss", "metrics", "model", "platform", "records", "replicas", "rounds", "seed", "status", "strategy",
 	}
 	metricsFields = []string{
-		"containers", "controller_peak_bytes", "duration_seconds", "failed_containers", "failure_rate", "gb_seconds", "handovers",
-		"init_seconds", "memory_limit_bytes", "memory_peak_bytes", "store_peak_bytes",
+		"cold_starts", "containers", "controller_peak_bytes", "duration_seconds", "failed_containers", "failure_rate", "gb_seconds", "handovers",
+		"init_seconds", "memory_limit_bytes", "memory_peak_bytes", "store_peak_bytes", "warmed",
 	}
 	modelFields  = []string{"digest", "name", "parameters"}
 	actionFields = []string{
 		"cold", "container", "duration_seconds", "init_seconds", "memory_limit_bytes", "name", "outcome", "peak_bytes",
-		"predicted_bytes", "replica", "role",
+		"predicted_bytes", "replica", "role", "step_seconds", "wait_seconds", "warmed",
 	}
 )
 

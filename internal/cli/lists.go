@@ -85,7 +85,11 @@ func (a *app) jobsCommand() *cobra.Command {
 				if err != nil {
 					return o.hint(err)
 				}
-				return a.print(o, state.Record())
+				record, err := recordOf(ctx, s, state)
+				if err != nil {
+					return err
+				}
+				return a.print(o, record)
 			}
 			rows, broken, err := allJobs(ctx, s)
 			switch {
@@ -129,6 +133,9 @@ func allJobs(ctx context.Context, s store.Store) (rows []job.Record, broken int,
 	for i, name := range logs {
 		id := job.ID(strings.TrimPrefix(name, job.LogPrefix))
 		state, err := control.Load(ctx, s, id)
+		if err == nil {
+			rows[i], err = recordOf(ctx, s, state)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil, 0, ctx.Err()
@@ -136,7 +143,7 @@ func allJobs(ctx context.Context, s store.Store) (rows []job.Record, broken int,
 			rows[i] = job.Record{Job: id, Status: unreadable, Error: err.Error(), Actions: []job.RecordAction{}}
 			broken++
 		default:
-			rows[i], started[id] = state.Record(), state.StartedAt
+			started[id] = state.StartedAt
 		}
 	}
 	// An id tells the second.

@@ -92,7 +92,7 @@ func (a *app) choosePlatform(ctx context.Context, o *options, init map[string]st
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
-		return &opened{p, a.openProbes(workerPath, p.Name(), limits.Enforcement, where), p.Close}, nil
+		return &opened{p, a.openProbes(workerPath, p.Name(), limits.Enforcement, where, o.spec.KernelForm()), p.Close}, nil
 	}
 	// Before anybody is asked.
 	if err := checkReach(platformOpenWhisk, job.Limits{}, init); err != nil {

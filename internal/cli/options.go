@@ -113,11 +113,19 @@ func (o *options) trainFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	o.spec.Kind, o.spec.Model = job.Train, job.DefaultModel
 	o.spec.Epochs, o.spec.Batch, o.spec.Sync = job.DefaultEpochs, job.DefaultBatch, job.SyncRounds
-	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "what to train: cnn (the thesis's), cnn-deep, mlp, or a model file of your own, FILE.json")
+	f.StringVar(&o.spec.Model, "model", job.DefaultModel, "what to train: cnn (the thesis's), cnn-deep, lenet5, mlp, resnet20, or a model file of your own, FILE.json")
 	f.Var(countValue{&o.spec.Epochs}, "epochs", "passes over the training part")
 	f.Var(countValue{&o.spec.Batch}, "batch", "batch size of a sequential run, in records")
 	f.StringVar(&o.spec.Optimizer, "optimizer", job.DefaultOptimizer, "what each replica learns with: adam, adamw or sgd")
 	f.Var(rateValue{&o.spec.LearningRate}, "lr", "learning rate of the optimizer (default: 0.001, for sgd 0.01)")
+	f.StringVar(&o.spec.Schedule, "schedule", "", "how the learning rate changes: constant (as without), step (a tenth after half of all steps, a hundredth after three quarters) or cosine (down to zero)")
+	f.Float64Var(&o.spec.Warmup, "warmup", 0, "epochs in which the learning rate grows from zero, such as 0.5")
+	f.Float64Var(&o.spec.L2, "l2", 0, "adds half of this times the sum of the squared weights, without biases, to what is minimised, such as 0.0001")
+	f.Float64Var(&o.spec.Clip, "clip", 0, "the most that the length of a step's gradient over all weights may be; a longer one is scaled down")
+	f.Float64Var(&o.spec.LabelSmoothing, "label-smoothing", 0, "share of each label that is spread evenly over all classes, such as 0.1")
+	f.BoolVar(&o.spec.Flips, "flips", false, "mirror training records left to right by chance")
+	f.Var(countValue{&o.spec.Shifts}, "shifts", "move training records by up to so many pixels by chance, zeros come in")
+	complete(cmd, "schedule", words(nn.Schedules()...))
 	f.Uint64Var(&o.spec.Seed, "seed", job.DefaultSeed, "seed of weights and shuffles")
 	f.StringVar((*string)(&o.spec.Strategy), "strategy", string(job.Distributed), "how the work is divided: distributed, single (one worker without the platform's limits) or brute-force (one action that holds all data, more memory or time after each failure)")
 	f.StringVar((*string)(&o.spec.Minimize), "minimize", string(job.LeastTime), "what the plan makes small: time, memory (of all containers at once) or cost (memory times time)")
@@ -147,6 +155,8 @@ func (o *options) platformFlags(cmd *cobra.Command) {
 	f.Var(durationValue{&o.spec.Timeout}, "timeout", "time limit of one invocation, in seconds or as 1m30s (default 60)")
 	f.Var(countValue{&o.spec.Containers}, "containers", "containers at once, as far as there is work and room for them (default: planned)")
 	f.Var(countValue{&o.spec.Threads}, "threads", "threads of each container (default: planned)")
+	f.StringVar(&o.spec.Kernel, "kernel", "", "what containers compute with: auto (as without, the fastest but avx512), generic (plain Go, any machine), avx2, avx512, or reference (the bits of both on any machine, slowly)")
+	complete(cmd, "kernel", words(job.KernelForms()...))
 	o.poolFlags(cmd)
 }
 

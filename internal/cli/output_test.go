@@ -63,11 +63,11 @@ func TestOutput(t *testing.T) {
 	d := newDesk(t)
 	set := d.striped()
 	model := d.write("linear.json", []byte(`{"layers": [{"kind": "avgpool", "pool": 16}, {"kind": "flatten"}, {"kind": "dense"}]}`))
-	d.run("train", set, "--model", model, "--epochs", "3").want(t, ExitOK)
+	d.exec("train", set, "--model", model, "--epochs", "3").want(t, ExitOK)
 	path := filepath.Join(d.folder, "predictions.csv")
 	var first []byte
 	for _, containers := range []string{"1", "3"} {
-		record := d.run("infer", set, "--output", path, "--containers", containers, "--json").want(t, ExitOK).object(t)
+		record := d.exec("infer", set, "--output", path, "--containers", containers, "--json").want(t, ExitOK).object(t)
 		raw, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -105,7 +105,7 @@ func TestOutput(t *testing.T) {
 			t.Errorf("the file says %s, the record %v", got, record["confusion"])
 		}
 	}
-	predicted := field[[]any](t, d.run("predict", "striped", set, "--json").want(t, ExitOK).object(t), "predictions")
+	predicted := field[[]any](t, d.exec("predict", "striped", set, "--json").want(t, ExitOK).object(t), "predictions")
 	lines := strings.Split(string(first), "\n")
 	for i, p := range predicted {
 		best := field[[]any](t, p, "classes")[0]

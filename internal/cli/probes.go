@@ -20,8 +20,8 @@ import (
 )
 
 // probeCache keeps probe measurements in the user's cache folder, one file for
-// each combination of machine, kernel, processor, platform, enforcement, store and
-// worker program: a client of another store takes other memory and time. It only
+// each combination of machine, kernel, processor, platform, enforcement, store, form of
+// kernels and worker program: a client of another store takes other memory and time. It only
 // saves time: what cannot be read is measured again, and where nothing can be
 // kept a note says so.
 type probeCache struct {
@@ -30,8 +30,8 @@ type probeCache struct {
 }
 
 // openProbes returns nil where there is no place for a cache. where is the address
-// of the store; folders are all the same.
-func (a *app) openProbes(workerPath, platform, enforcement, where string) control.Probes {
+// of the store; folders are all the same. form is the kernels' that the job asks for.
+func (a *app) openProbes(workerPath, platform, enforcement, where, form string) control.Probes {
 	if scheme, _, err := store.ParseURL(where); err == nil && scheme == store.SchemeDir {
 		where = scheme
 	}
@@ -47,7 +47,7 @@ func (a *app) openProbes(workerPath, platform, enforcement, where string) contro
 	if err != nil {
 		return nil
 	}
-	sum := sha256.Sum256([]byte(strings.Join([]string{host, kernelRelease(), processor(), platform, enforcement, where, binary}, "\x00")))
+	sum := sha256.Sum256([]byte(strings.Join([]string{host, kernelRelease(), processor(), platform, enforcement, where, binary, form}, "\x00")))
 	return &probeCache{path: filepath.Join(folder, "probes", hex.EncodeToString(sum[:])+".json"), notes: a.stderr}
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"disdel/internal/points"
 )
 
 // running is a command that has been started and not yet ended.
@@ -115,35 +118,38 @@ const promptly = 3 * time.Second
 
 // TestInterrupted: Ctrl-C ends a job at once, without a trace, and says so.
 func TestInterrupted(t *testing.T) {
-	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if signal.Ignored(s) {
+			continue // as under nohup, where jobs go on
+		}
 		d := newDesk(t)
 		r := d.start("train", "digits", "--epochs", "2000", "--json")
 		r.until("training, round")
 		eventually(t, "a worker", func() bool { return len(workers(r.cmd.Process.Pid)) > 0 })
-		if err := r.cmd.Process.Signal(signal); err != nil {
+		if err := r.cmd.Process.Signal(s); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
 		got := r.end().want(t, ExitInterrupted, "interrupted", "cancelled")
 		if took := time.Since(began); took > promptly {
-			t.Errorf("%v: ended after %v; want %v at most", signal, took, promptly)
+			t.Errorf("%v: ended after %v; want %v at most", s, took, promptly)
 		}
 		record := got.object(t)
 		if status := field[string](t, record, "status"); status != "cancelled" {
-			t.Errorf("%v: the record says %s", signal, status)
+			t.Errorf("%v: the record says %s", s, status)
 		}
 		for _, name := range []string{"accuracy", "loss", "records", "confusion"} {
 			if record[name] != nil {
-				t.Errorf("%v: the record has %s, which nobody measured: %v", signal, name, record[name])
+				t.Errorf("%v: the record has %s, which nobody measured: %v", s, name, record[name])
 			}
 		}
 		nothingLeft(t, r.cmd.Process.Pid)
 		if left := d.scratch(); len(left) > 0 {
-			t.Errorf("%v: left %v in the store", signal, left)
+			t.Errorf("%v: left %v in the store", s, left)
 		}
 		jobs := field[[]any](t, d.run("jobs", "--json").want(t, ExitOK).object(t), "jobs")
 		if len(jobs) != 1 || field[string](t, jobs[0], "status") != "cancelled" || field[string](t, jobs[0], "job") != field[string](t, record, "job") {
-			t.Errorf("%v: jobs are %v", signal, jobs)
+			t.Errorf("%v: jobs are %v", s, jobs)
 		}
 	}
 }
@@ -249,13 +255,16 @@ func TestResumed(t *testing.T) {
 	r := d.start(train...)
 	r.until("training, round")
 	eventually(t, "a worker", func() bool { return len(workers(r.cmd.Process.Pid)) > 0 })
+	if alive := d.run("jobs").want(t, ExitOK); !strings.Contains(alive.stdout, "running") {
+		t.Errorf("jobs, while one runs:\n%s", alive.stdout)
+	}
 	if err := r.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	r.end()
 	jobs := field[[]any](t, d.exec("jobs", "--json").want(t, ExitOK).object(t), "jobs")
-	if len(jobs) != 1 || field[string](t, jobs[0], "status") != "running" {
-		t.Fatalf("jobs %v; want one that runs", jobs)
+	if len(jobs) != 1 || field[string](t, jobs[0], "status") != "interrupted" || field[float64](t, jobs[0], "metrics", "containers") < 1 {
+		t.Fatalf("jobs %v; want one that was interrupted, with its containers", jobs)
 	}
 	id := field[string](t, jobs[0], "job")
 	resumed := d.exec("resume", id, "--json").want(t, ExitOK).object(t)
@@ -275,6 +284,7 @@ func TestResumed(t *testing.T) {
 // four, on any number of threads, with a limit that is only watched, with disdel as its own worker, and
 // when a worker is killed on the way.
 func TestSameModel(t *testing.T) {
+	t.Parallel()
 	train := []string{"train", "digits", "--workers", "4", "--epochs", "6", "--json"}
 	digest := func(t *testing.T, o outcome) string {
 		t.Helper()
@@ -282,15 +292,14 @@ func TestSameModel(t *testing.T) {
 	}
 	first := newDesk(t)
 	want := digest(t, first.exec(append(train, "--containers", "1", "--threads", "1")...))
-	for name, args := range map[string][]string{
-		"four containers": {"--containers", "4"},
-		"watched":         {"--enforcement", "watched"},
-		"two threads":     {"--threads", "2", "--containers", "1"},
-		"three threads":   {"--threads", "3", "--containers", "2"},
-	} {
+	for _, args := range points.Some([][]string{
+		{"--containers", "4", "--enforcement", "watched"},
+		{"--threads", "2", "--containers", "1"},
+		{"--threads", "3", "--containers", "2"},
+	}) {
 		d := newDesk(t)
 		if got := digest(t, d.exec(append(train, args...)...)); got != want {
-			t.Errorf("%s: model %s; want %s", name, got, want)
+			t.Errorf("%v: model %s; want %s", args, got, want)
 		}
 	}
 
@@ -301,7 +310,7 @@ func TestSameModel(t *testing.T) {
 		t.Errorf("its own worker: model %s; want %s", got, want)
 	}
 
-	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+	for _, signal := range points.Some([]syscall.Signal{syscall.SIGKILL, syscall.SIGTERM}) {
 		t.Run(signal.String(), func(t *testing.T) {
 			d := newDesk(t)
 			r := d.start(append(train, "--containers", "4")...)
@@ -317,6 +326,26 @@ func TestSameModel(t *testing.T) {
 			}
 			nothingLeft(t, pid)
 		})
+	}
+}
+
+// TestSameModel_Divided: eight replicas make the same model in one container, which
+// averages in calls of their own, in two, in eight, which meet, and on Redis.
+func TestSameModel_Divided(t *testing.T) {
+	variants := [][]string{{"--containers", "1"}, {"--containers", "2"}, {"--containers", "8"}}
+	if endToEnd("redis") {
+		variants = append(variants, []string{"--store", "redis://:sesame@" + redisServer(t, "sesame")})
+	}
+	want := ""
+	for _, args := range variants {
+		o := newDesk(t).exec(append([]string{"train", "digits", "--workers", "8", "--epochs", "2", "--json"}, args...)...).want(t, ExitOK)
+		got := field[string](t, o.object(t), "model", "digest")
+		if want == "" {
+			want = got
+		}
+		if got != want || want == "" {
+			t.Errorf("%v: model %s; want %s", args, got, want)
+		}
 	}
 }
 

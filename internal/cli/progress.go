@@ -64,6 +64,9 @@ func (p *progress) show(s control.State) {
 	if now.Phase == "probe" && now.Running == 0 {
 		return // nothing is being measured, and perhaps nothing will be
 	}
+	if now.Phase == "data" {
+		return // most often for a moment
+	}
 	line := describe(now)
 	if left, ok := s.Left(time.Now()); ok && now.Phase == "train" {
 		line += ", about " + about(left) + " left"

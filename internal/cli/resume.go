@@ -5,12 +5,16 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"disdel/internal/control"
+	"disdel/internal/data"
 	"disdel/internal/job"
 	"disdel/internal/platform/pool"
+	"disdel/internal/store"
 )
 
 func (a *app) resumeCommand() *cobra.Command {
@@ -62,8 +66,39 @@ func (a *app) resume(ctx context.Context, o *options, id job.ID) (err error) {
 		}
 		return export(ctx, c, keys)
 	}
+	e.config.Stage = a.restager(o, e.store, id)
 	record, err := control.Resume(ctx, e.config, id)
 	return a.conclude(ctx, o, record, err)
+}
+
+// restager puts the data of a job into the store whose controller was killed
+// before it had done so.
+func (a *app) restager(o *options, s store.Store, id job.ID) func(context.Context) error {
+	return func(ctx context.Context) error {
+		state, err := control.Load(ctx, s, id)
+		if err != nil {
+			return err
+		}
+		wanted := state.Created.Dataset
+		missing, err := missingShards(ctx, s, wanted)
+		if err != nil || len(missing) == 0 {
+			return err // it had done so, and could not say it
+		}
+		if !slices.Contains(data.Names(), wanted.Name) {
+			return fmt.Errorf("the job's controller was killed before all of its data set %s was in the store, and where that came from is not known any more: start the job anew", wanted.Name)
+		}
+		sources, end := a.dataOptions(o)
+		defer end()
+		set, err := data.Open(ctx, wanted.Name, sources)
+		if err != nil {
+			return err
+		}
+		if found := datasetOf(set); found.Digest != wanted.Digest {
+			return fmt.Errorf("the job's controller was killed before all of its data set %s was in the store, and what is found now is another one (%.16s, not %.16s): start the job anew",
+				wanted.Name, found.Digest, wanted.Digest)
+		}
+		return stage(ctx, s, set, wanted)
+	}
 }
 
 // poolOf is the pool that the job was planned for. Where nothing else is asked

@@ -133,7 +133,7 @@ func (a *app) root() *cobra.Command {
 		return fmt.Errorf("%s: %w", commandName(cmd), err)
 	})
 	root.AddCommand(a.trainCommand(), a.inferCommand(), a.planCommand(), a.predictCommand(), a.modelsCommand(), a.jobsCommand(), a.resumeCommand(),
-		a.datasetsCommand(), a.platformCommand(), a.imageCommand(), a.benchCommand(), a.versionCommand())
+		a.datasetsCommand(), a.platformCommand(), a.imageCommand(), a.benchCommand(), a.versionCommand(), a.reapCommand())
 	root.DisableAutoGenTag = true
 	root.Version = worker.Version()
 	root.SetVersionTemplate(versionLine())

@@ -13,6 +13,7 @@ import (
 	"disdel/internal/data"
 	"disdel/internal/job"
 	"disdel/internal/nn/kernel"
+	"disdel/internal/owner"
 	"disdel/internal/plan"
 	"disdel/internal/report"
 	"disdel/internal/store"
@@ -60,7 +61,7 @@ func (a *app) open(ctx context.Context, o *options) (_ *execution, err error) {
 		store: s,
 		config: control.Config{
 			Platform: p.Platform, Store: s, Init: init, Probes: p.probes,
-			Observe: progress.show, ControllerPeak: ownPeak,
+			Observe: progress.show, ControllerPeak: ownPeak, Process: ownProcess(),
 			Export: exporter(s),
 		},
 		close: closeAll,
@@ -112,8 +113,7 @@ func (a *app) ask(ctx context.Context, o *options) (q question, err error) {
 	return q, modelHint(o.spec, err)
 }
 
-// prepare chooses the model and stages the data, which makes a job of a
-// question.
+// prepare chooses the model, which makes a job of a question.
 func (a *app) prepare(ctx context.Context, o *options, s store.Store, q question) (control.Created, error) {
 	id, err := job.NewID(time.Now(), rand.Reader)
 	if err != nil {
@@ -134,7 +134,7 @@ func (a *app) prepare(ctx context.Context, o *options, s store.Store, q question
 		}
 		created.Model = &m
 	}
-	return created, stage(ctx, s, q.set, q.dataset)
+	return created, nil
 }
 
 // runJob carries out one job, prints its record and says what it was about.
@@ -149,9 +149,11 @@ func (a *app) runJob(ctx context.Context, o *options) (record job.Record, d job.
 		return record, d, a.refused(ctx, o, record, err)
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
-	// The set is not looked at again, so its memory is free while the job runs.
+	// Once it is in the store the set is not looked at again, so its memory is free
+	// while the job runs.
 	created, err := a.prepare(ctx, o, e.store, asked)
 	if err == nil {
+		e.config.Stage = stager(e.store, asked.set, asked.dataset)
 		record, err = control.Run(ctx, e.config, created)
 	}
 	return record, created.Dataset, a.conclude(ctx, o, record, err)
@@ -245,6 +247,32 @@ func (a *app) sweep(ctx context.Context, s store.Store) {
 }
 
 const clearTimeout = 15 * time.Second
+
+// ownProcess names this process, as well as the system allows.
+func ownProcess() string {
+	if self, err := owner.Self(); err == nil {
+		return self.String()
+	}
+	return unknownProcess
+}
+
+// unknownProcess names a process of which nobody can tell whether it lives.
+const unknownProcess = "unknown"
+
+// recordOf is a job's record. One that has not ended is interrupted if nobody
+// controls it.
+func recordOf(ctx context.Context, s store.Store, state control.State) (job.Record, error) {
+	record := state.Record()
+	if record.Status != job.Running {
+		return record, nil
+	}
+	dead := func(process string) bool { return owner.Parse(process).Dead() }
+	attended, err := control.Attended(ctx, s, record.Job, dead, time.Now())
+	if err == nil && !attended {
+		record.Status = job.Interrupted
+	}
+	return record, err
+}
 
 // ownPeak is this process's peak of resident memory, 0 where the system does not
 // tell.

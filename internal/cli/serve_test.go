@@ -194,7 +194,7 @@ func TestServe_Usage(t *testing.T) {
 		d.run(append([]string{"platform", "serve"}, strings.Fields(args)...)...).want(t, ExitUsage, says)
 	}
 	d.env["DOCKER_HOST"] = "unix://" + filepath.Join(d.folder, "none.sock")
-	d.run("platform", "serve", "--platform", "docker").want(t, ExitFailed, "Docker engine")
+	d.exec("platform", "serve", "--platform", "docker").want(t, ExitFailed, "Docker engine")
 	d.program = filepath.Join(alone, "disdel")
 	d.run("train", "digits", "--platform", "docker").want(t, ExitFailed, "disdel-worker", "--image")
 }
@@ -205,7 +205,7 @@ func TestImage_Build(t *testing.T) {
 	var first []byte
 	for _, name := range []string{"a.tar", "b.tar"} {
 		path := filepath.Join(d.folder, name)
-		built := d.run("image", "build", "--output", path, "--json").want(t, ExitOK).object(t)
+		built := d.exec("image", "build", "--output", path, "--json").want(t, ExitOK).object(t)
 		if packed, unpacked := field[float64](t, built, "packed_bytes"), field[float64](t, built, "unpacked_bytes"); packed > 12<<20 || unpacked > 20<<20 {
 			t.Errorf("image of %v bytes packed, %v unpacked", packed, unpacked)
 		}

@@ -29,6 +29,15 @@ func datasetOf(set *data.Set) job.Dataset {
 	}
 }
 
+// stager puts a data set's shards into the store, once.
+func stager(s store.Store, set *data.Set, d job.Dataset) func(context.Context) error {
+	return func(ctx context.Context) error {
+		taken := set
+		set = nil // who holds this function need not hold the data
+		return stage(ctx, s, taken, d)
+	}
+}
+
 // stage puts a data set's shards into the store, unless they are there already.
 // Those that are there are read through once, and replaced if they are damaged.
 func stage(ctx context.Context, s store.Store, set *data.Set, d job.Dataset) error {

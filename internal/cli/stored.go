@@ -145,7 +145,7 @@ func (a *app) openModel(ctx context.Context, o *options, ref string) (m openedMo
 	}
 	// Before memory is taken for what the file says it holds.
 	if want := 4 * int64(m.Spec.ParamCount()); bytes >= 0 && bytes < want {
-		return m, fmt.Errorf("model %s: %w: a file of %d bytes cannot hold %d bytes of weights", ref, worker.ErrModel, bytes, want)
+		return m, m.wrong(o, ref, fmt.Errorf("%w: a file of %d bytes cannot hold %d bytes of weights", worker.ErrModel, bytes, want))
 	}
 	return m, nil
 }
@@ -155,7 +155,7 @@ func (m openedModel) wrong(o *options, ref string, err error) error {
 	if m.digest != "" {
 		return damagedModel(o, m.stored, err)
 	}
-	return fmt.Errorf("model %s: %w", ref, err)
+	return fmt.Errorf("model %s: %w; disdel reads what \"disdel models export\" writes: export it again", ref, err)
 }
 
 // className is what a class is called.

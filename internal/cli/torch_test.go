@@ -50,8 +50,24 @@ func TestTorch(t *testing.T) {
 		{"kind": "conv2d", "filters": 5, "kernel": 4, "stride": 3, "padding": "same"}, {"kind": "relu"}, {"kind": "batchnorm"},
 		{"kind": "conv2d", "filters": 6, "kernel": 2, "padding": "valid"}, {"kind": "avgpool", "pool": 2},
 		{"kind": "dense", "units": 12, "no_bias": true}, {"kind": "batchnorm"}, {"kind": "relu"}, {"kind": "dense"}]}`))
-	for _, model := range []string{"cnn", "mlp", "cnn-deep", example(t, "model.json"), strided} {
-		trained := d.run("train", "digits", "--model", model, "--epochs", "2", "--json").want(t, ExitOK).object(t)
+	// Shortcuts over flat and over other shapes, of the input and of one output twice.
+	residual := d.write("residual.json", []byte(`{"layers": [
+		{"kind": "conv2d", "filters": 4, "kernel": 3, "stride": 3, "padding": "same"}, {"kind": "add", "back": 2, "stride": 3},
+		{"kind": "conv2d", "filters": 4, "kernel": 2, "padding": "same"}, {"kind": "relu"}, {"kind": "add", "back": 3},
+		{"kind": "globalavgpool"}, {"kind": "dense", "units": 9}, {"kind": "add", "back": 2, "stride": 2}, {"kind": "dense"}]}`))
+	// Enlarged, since lenet5 takes nothing so small.
+	large := filepath.Join(d.folder, "large.npz")
+	const enlarge = "import sys, numpy; a = numpy.load(sys.argv[1]); " +
+		"numpy.savez(sys.argv[2], **{n: a[n].repeat(2, 1).repeat(2, 2) if n[0] == 'x' else a[n] for n in ('x_train', 'y_train', 'x_test', 'y_test')})"
+	if out, err := exec.CommandContext(t.Context(), interpreter, "-c", enlarge, arrays, large).CombinedOutput(); err != nil {
+		t.Fatalf("enlarge: %v\n%s", err, out)
+	}
+	for _, model := range []string{"cnn", "mlp", "cnn-deep", "resnet20", "lenet5", example(t, "model.json"), strided, residual} {
+		dataset, arrays := "digits", arrays
+		if model == "lenet5" {
+			dataset, arrays = large, large
+		}
+		trained := d.run("train", dataset, "--model", model, "--epochs", "2", "--json").want(t, ExitOK).object(t)
 		digest := field[string](t, trained, "model", "digest")
 		weights := filepath.Join(d.folder, "model.safetensors")
 		d.run("models", "export", digest, weights).want(t, ExitOK)

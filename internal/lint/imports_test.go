@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"cmd/disdel":        {"internal/cli"},
 	"cmd/disdel-worker": {"internal/worker"},
 
-	"internal/cli":         {everything, cobra, "github.com/spf13/pflag", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
+	"internal/cli":         {everything, cobra, "github.com/spf13/pflag", "github.com/schollz/progressbar/v3", "golang.org/x/term", unixCall},
 	"internal/cli/gendocs": {"internal/cli", cobra + "/doc"},
 
 	"internal/job":                    {},
@@ -47,6 +47,7 @@ var mayImport = map[string][]string{
 	"internal/data/format/formattest": {},
 	"internal/data/shard":             {},
 	"internal/jsontext":               {},
+	"internal/owner":                  {},
 	"internal/nn":                     {"internal/jsontext", "internal/nn/kernel", unixCall},
 	"internal/nn/kernel":              {cpuFeatures},
 	"internal/nn/safetensors":         {},
@@ -63,7 +64,7 @@ var mayImport = map[string][]string{
 	"internal/platform/pool":                    {"internal/job", "internal/platform"},
 	"internal/platform/pool/process":            {"internal/job", "internal/platform", "internal/platform/pool", unixCall},
 	"internal/platform/pool/docker": {
-		"internal/job", "internal/platform", "internal/platform/pool", dockerClient, "github.com/docker/go-units", "github.com/containerd/errdefs",
+		"internal/job", "internal/owner", "internal/platform", "internal/platform/pool", dockerClient, "github.com/docker/go-units", "github.com/containerd/errdefs",
 	},
 	"internal/platform/whiskapi": {"internal/job", "internal/platform", "internal/platform/pool", prometheus, "github.com/prometheus/common/expfmt"},
 	"internal/image":             {"internal/job", registryClient},
@@ -73,6 +74,7 @@ var mayImport = map[string][]string{
 	"internal/store/redis":     {"internal/job", "internal/store", redisClient},
 	"internal/store/mem":       {"internal/job", "internal/store"},
 	"internal/store/storetest": {"internal/job", "internal/store"},
+	"internal/points":          {},
 
 	"internal/worker": {
 		"internal/data/shard", "internal/job", "internal/nn", "internal/nn/kernel", "internal/nn/safetensors",
@@ -91,6 +93,7 @@ var testsMayImport = []string{
 	"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/remote",
 	"github.com/google/go-containerregistry/pkg/v1/tarball", "github.com/google/go-containerregistry/pkg/v1/validate",
 	"github.com/docker/docker/api/types/container", "github.com/docker/docker/api/types/filters",
+	"github.com/prometheus/common/expfmt", "github.com/prometheus/common/model",
 	"github.com/redis/go-redis/v9", "github.com/alicebob/miniredis/v2", "github.com/alicebob/miniredis/v2/server",
 }
 
@@ -107,7 +110,7 @@ var workerLinks = []string{
 var neverLinked = []string{
 	"testing", "testing/*", cobra + "/doc", "github.com/cpuguy83/*", "github.com/russross/*", "go.yaml.in/*",
 	"go.uber.org/goleak", "pgregory.net/*", "github.com/alicebob/*", module + "internal/platform/platformtest",
-	module + "internal/store/storetest", module + "internal/data/format/formattest",
+	module + "internal/store/storetest", module + "internal/data/format/formattest", module + "internal/points",
 }
 
 // suites are packages for tests only, which import package testing.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -43,11 +44,22 @@ func (f file) imports(t *testing.T) []string {
 	return paths
 }
 
-// readTree parses all Go files, whatever system they are for.
+// readTree returns all Go files, parsed, whatever system they are for.
 func readTree(t *testing.T) []file {
 	t.Helper()
-	var files []file
-	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+	files, err := tree()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Fatalf("no Go files below %s", root)
+	}
+	return files
+}
+
+// tree is read once for all tests, which only look at it.
+var tree = sync.OnceValues(func() (files []file, err error) {
+	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -72,11 +84,5 @@ func readTree(t *testing.T) []file {
 		files = append(files, file{name: filepath.ToSlash(short), text: text, syntax: syntax})
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(files) == 0 {
-		t.Fatalf("no Go files below %s", root)
-	}
-	return files
-}
+	return files, err
+})

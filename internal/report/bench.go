@@ -34,7 +34,7 @@ func Bench(w io.Writer, machine bench.Machine, rows []bench.Row) error {
 		return err
 	}
 	t = newPart(w)
-	t.row("data set", "job", "containers", "limit", "highest peak", "sum of peaks", "predicted above peak", "at most", "GB-seconds", "init")
+	t.row("data set", "job", "containers", "limit", "highest peak", "sum of peaks", "predicted above peak", "at most", "outside", "GB-seconds", "init", "infer")
 	for _, r := range rows {
 		name, settings := benchName(r)
 		if r.Runs == r.FailedRuns {
@@ -42,9 +42,16 @@ func Bench(w io.Writer, machine bench.Machine, rows []bench.Row) error {
 		}
 		t.row(name, settings, r.Containers, r.Limit, r.Peak, r.PeakSum,
 			fmt.Sprintf("%.2f..%.2f MB", megabytes(r.LeastMargin), megabytes(r.MostMargin)), fmt.Sprintf("%.0f %%", 100*r.MostShare),
-			fmt.Sprintf("%.3f", r.GBSeconds), fmt.Sprintf("%.3f s", r.InitSeconds))
+			r.Outside, fmt.Sprintf("%.3f", r.GBSeconds), fmt.Sprintf("%.3f s", r.InitSeconds), inferred(r))
 	}
 	return t.flush()
+}
+
+func inferred(r bench.Row) string {
+	if r.InferSeconds.Min == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f s", r.InferSeconds.Min)
 }
 
 func megabytes(b job.Bytes) float64 { return float64(b) / float64(job.MB) }
@@ -67,5 +74,5 @@ func benchName(r bench.Row) (dataset, settings string) {
 	if len(all) == 0 {
 		all = []string{"defaults"}
 	}
-	return r.Configuration.Dataset, strings.Join(all, " ")
+	return r.Configuration.Dataset, bench.HidePasswords(strings.Join(all, " "))
 }

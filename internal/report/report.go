@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -86,13 +88,17 @@ func Job(w io.Writer, r job.Record) error {
 	if m.Containers == 0 {
 		t.row("containers", "none ran")
 	} else {
-		t.row("containers", fmt.Sprintf("%d, %d failed, %s", m.Containers, m.FailedContainers, count(m.Handovers, "hand-over")))
+		starts := fmt.Sprintf("%d, %s", m.Containers, count(m.ColdStarts, "cold start"))
+		if m.Warmed > 0 {
+			starts += fmt.Sprintf(", %d warmed", m.Warmed)
+		}
+		t.row("containers", fmt.Sprintf("%s, %d failed, %s", starts, m.FailedContainers, count(m.Handovers, "hand-over")))
 		t.row("memory", fmt.Sprintf("%v of limits (%s), %v measured; store %v, controller %v",
 			m.MemoryLimit, r.Enforcement, m.MemoryPeak, m.StorePeak, m.ControllerPeak))
 		t.row("time", fmt.Sprintf("%.2f s, of it %.3f s starting containers", m.DurationSeconds, m.InitSeconds))
 		cost := fmt.Sprintf("%.3f GB-seconds", m.GBSeconds)
 		if m.Cost != nil {
-			cost += fmt.Sprintf(", %.4g in money", *m.Cost)
+			cost += ", " + money(*m.Cost) + " in money"
 		}
 		t.row("cost", cost)
 	}
@@ -149,6 +155,48 @@ func known(b job.Bytes) string {
 	return b.String()
 }
 
+// trainingRows say what a job adds to plain training.
+func trainingRows(t *table, n job.Numerics) {
+	rate := ""
+	switch n.Local.Schedule {
+	case "step":
+		rate = fmt.Sprintf("a tenth after half of %d steps, a hundredth after three quarters", n.Local.ScheduleSteps)
+	case "cosine":
+		rate = fmt.Sprintf("down to zero along a cosine of %d steps", n.Local.ScheduleSteps)
+	}
+	if n.Local.WarmupSteps > 0 {
+		rate = join(fmt.Sprintf("grows for %d steps", n.Local.WarmupSteps), rate)
+	}
+	t.known("rate", rate)
+	loss := ""
+	if n.Local.L2 > 0 {
+		loss = fmt.Sprintf("L2 of weights %g", n.Local.L2)
+	}
+	if n.LabelSmoothing > 0 {
+		loss = join(loss, fmt.Sprintf("labels smoothed by %g", n.LabelSmoothing))
+	}
+	if n.Local.ClipNorm > 0 {
+		loss = join(loss, fmt.Sprintf("gradients no longer than %g", n.Local.ClipNorm))
+	}
+	t.known("loss", loss)
+	records := ""
+	if n.Flips {
+		records = "mirrored by chance"
+	}
+	if n.Shifts > 0 {
+		records = join(records, "moved by up to "+count(n.Shifts, "pixel"))
+	}
+	t.known("records", records)
+}
+
+// join lists what there is.
+func join(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + ", " + b
+}
+
 // Plan writes a plan. Numerics is nil for inference. The cost is what the job is
 // expected to cost in money, nil where that is not known.
 func Plan(w io.Writer, n *job.Numerics, r job.Resources, cost *float64) error {
@@ -172,6 +220,7 @@ func Plan(w io.Writer, n *job.Numerics, r job.Resources, cost *float64) error {
 			}
 			t.row("outer", outer)
 		}
+		trainingRows(t, *n)
 		t.row("kernels", n.KernelSet)
 	}
 	threads := ""
@@ -188,7 +237,7 @@ func Plan(w io.Writer, n *job.Numerics, r job.Resources, cost *float64) error {
 	if r.GBSeconds > 0 {
 		text := fmt.Sprintf("about %.2f GB-seconds", r.GBSeconds)
 		if cost != nil {
-			text += fmt.Sprintf(", %.4g in money", *cost)
+			text += ", " + money(*cost) + " in money"
 		}
 		t.row("cost", text)
 	}
@@ -369,4 +418,13 @@ func thousands(n int) string {
 		text = text[:i] + "," + text[i:]
 	}
 	return text
+}
+
+// money has four digits that count, and no exponent: sums are often far below a cent.
+func money(v float64) string {
+	decimals := 2
+	if v > 0 {
+		decimals = min(20, max(decimals, 3-int(math.Floor(math.Log10(v)))))
+	}
+	return strconv.FormatFloat(v, 'f', decimals, 64)
 }

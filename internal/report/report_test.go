@@ -29,7 +29,7 @@ func succeeded() job.Record {
 		Platform: "process", Enforcement: "cgroup v2", Accuracy: 0.97771, Loss: 0.09934, Records: 359,
 		Confusion: [][]int{{35, 1}, {0, 323}},
 		Metrics: job.Metrics{
-			Containers: 3, MemoryLimit: 384 * job.MB, MemoryPeak: 28 * job.MB, StorePeak: 1500 * job.KB, ControllerPeak: 13 * job.MB,
+			Containers: 3, ColdStarts: 2, Warmed: 1, MemoryLimit: 384 * job.MB, MemoryPeak: 28 * job.MB, StorePeak: 1500 * job.KB, ControllerPeak: 13 * job.MB,
 			GBSeconds: 0.3871, DurationSeconds: 3.164, InitSeconds: 0.0331, FailedContainers: 1, Handovers: 2, FailureRate: 1.0 / 3,
 		},
 		Actions: []job.RecordAction{
@@ -87,6 +87,11 @@ func TestGolden(t *testing.T) {
 	numerics, resources := plans()
 	thesis := numerics
 	thesis.Replicas, thesis.RoundSteps, thesis.Outer = 1, 115, job.Nesterov{LearningRate: 1}
+	tuned := numerics
+	tuned.Local = job.Optimizer{
+		Kind: "sgd", LearningRate: 0.1, Momentum: 0.9, Schedule: "cosine", ScheduleSteps: 115, WarmupSteps: 12, L2: 1e-4, ClipNorm: 5,
+	}
+	tuned.LabelSmoothing, tuned.Flips, tuned.Shifts = 0.1, true, 4
 	single := resources
 	single.Budget, single.GBSeconds, single.AccuracyNote = 0, 1.5, "about 2.2 points less than one worker would reach; measured."
 	created := time.Date(2026, 11, 23, 13, 2, 59, 0, time.UTC)
@@ -100,6 +105,7 @@ func TestGolden(t *testing.T) {
 		"job-json":      func(w io.Writer) error { return JSON(w, succeeded()) },
 		"plan-train":    func(w io.Writer) error { return Plan(w, &numerics, resources, nil) },
 		"plan-thesis":   func(w io.Writer) error { return Plan(w, &thesis, resources, nil) },
+		"plan-tuned":    func(w io.Writer) error { return Plan(w, &tuned, resources, nil) },
 		"plan-infer":    func(w io.Writer) error { return Plan(w, nil, resources, nil) },
 		"plan-zero":     func(w io.Writer) error { return Plan(w, &job.Numerics{RoundSteps: 1}, job.Resources{}, nil) },
 		"models": func(w io.Writer) error {
@@ -241,6 +247,16 @@ func TestSyncStep(t *testing.T) {
 		}
 		if strings.Contains(text, "Nesterov") || strings.Contains(text, "moments averaged") {
 			t.Errorf("weights are said to be averaged:\n%s", text)
+		}
+	}
+}
+
+func TestMoney(t *testing.T) {
+	for v, want := range map[float64]string{
+		0: "0.00", 12345.678: "12345.68", 12.345678: "12.35", 1: "1.000", 0.0316: "0.03160", 1.23e-5: "0.00001230", 1e-30: "0.00000000000000000000",
+	} {
+		if got := money(v); got != want {
+			t.Errorf("%v is %s, want %s", v, got, want)
 		}
 	}
 }

@@ -49,6 +49,13 @@ func (t *table) row(cells ...any) {
 	t.rows = append(t.rows, text)
 }
 
+// known is a row where there is something to say.
+func (t *table) known(name, text string) {
+	if text != "" {
+		t.row(name, text)
+	}
+}
+
 func (t *table) flush() error {
 	if len(t.rows) == 0 {
 		return nil
