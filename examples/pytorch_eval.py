@@ -69,6 +69,43 @@ class Flatten(nn.Module):
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
+class GlobalAverage(nn.Module):
+    def forward(self, x):
+        return x.mean(dim=(2, 3))
+
+
+class Add(nn.Module):
+    """Adds an earlier output: every so many rows and columns of it, with zeros for the
+    channels that it lacks."""
+
+    def __init__(self, stride):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x, earlier):
+        if earlier.dim() == 2:
+            earlier = earlier[:, :, None, None]
+        earlier = earlier[:, :, :: self.stride, :: self.stride]
+        earlier = F.pad(earlier, (0, 0, 0, 0, 0, x.shape[1] - earlier.shape[1]))
+        return x + earlier.reshape(x.shape)
+
+
+class Layers(nn.Module):
+    """Layers one after the other. sources says whose output an Add adds, as a place in
+    the list; -1 is the input."""
+
+    def __init__(self, modules, sources):
+        super().__init__()
+        self.layers, self.sources = nn.ModuleList(modules), sources
+
+    def forward(self, x):
+        outputs = {-1: x}
+        for i, layer in enumerate(self.layers):
+            x = layer(x, outputs[self.sources[i]]) if i in self.sources else layer(x)
+            outputs[i] = x
+        return x
+
+
 class BatchNorm(nn.Module):
     """Keras's batch normalisation after training: epsilon is 0.001. It works on
     images, whose channels are PyTorch's second index, and on flat values."""
@@ -86,13 +123,14 @@ class BatchNorm(nn.Module):
 def build(spec, tensors):
     """Returns the model that a description in disdel's form stands for."""
     counts, modules, flat = {}, [], False
-    for layer in spec["layers"]:
+    ends, sources = [-1], {}  # ends[i] is the module that makes layer i's input
+    for i, layer in enumerate(spec["layers"]):
         kind = layer["kind"]
         # What is 1x1 is flat to disdel, but not to PyTorch.
         if kind == "dense" and not flat:
             modules.append(Flatten())
             flat = True
-        elif kind in ("conv2d", "maxpool", "avgpool") and flat:
+        elif kind in ("conv2d", "maxpool", "avgpool", "globalavgpool") and flat:
             modules.append(nn.Unflatten(1, (-1, 1, 1)))
             flat = False
         counts[kind] = counts.get(kind, 0) + 1
@@ -108,13 +146,16 @@ def build(spec, tensors):
         elif kind == "batchnorm":
             module = BatchNorm(*(tensors[name + t] for t in ("gamma", "beta", "moving_mean", "moving_variance")))
         elif kind == "flatten":
-            if flat:
-                continue
-            module, flat = Flatten(), True
+            module, flat = nn.Identity() if flat else Flatten(), True
         elif kind == "maxpool":
             module = nn.MaxPool2d(layer["pool"])
         elif kind == "avgpool":
             module = nn.AvgPool2d(layer["pool"])
+        elif kind == "globalavgpool":
+            module, flat = GlobalAverage(), True
+        elif kind == "add":
+            module = Add(layer.get("stride", 1))
+            sources[len(modules)] = ends[i + 1 - layer["back"]]
         elif kind == "relu":
             module = nn.ReLU()
         elif kind == "dropout":
@@ -122,7 +163,8 @@ def build(spec, tensors):
         else:
             raise ValueError(f"unknown kind of layer: {kind}")
         modules.append(module)
-    return nn.Sequential(*modules).eval()
+        ends.append(len(modules) - 1)
+    return Layers(modules, sources).eval()
 
 
 def main():
