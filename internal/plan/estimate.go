@@ -26,6 +26,9 @@ const (
 	meetBytes = 256 * job.KB
 	peerBytes = 48 * job.KB
 	meetMost  = 32
+	// inferBytes covers what predicting touches that a probe does not, which trains:
+	// its code, and reading a model's file.
+	inferBytes = 256 * job.KB
 	// startBytes covers the spread of what a worker takes to start.
 	startBytes = 256 * job.KB
 	// threadBytes covers what the runtime and the kernel keep for one thread more,
@@ -88,6 +91,13 @@ func (m model) described(role job.Role) job.Bytes {
 func withSafety(e job.Estimate, probe job.Probe) job.Estimate {
 	work := e.Fit + e.Data + e.Model
 	e.Safety = max(safetyBytes+work/pageTableShare, probe.Floor+startBytes-e.Package-work)
+	return e
+}
+
+// inferSafety is withSafety of a piece that is predicted.
+func inferSafety(e job.Estimate, probe job.Probe) job.Estimate {
+	e = withSafety(e, probe)
+	e.Safety += inferBytes
 	return e
 }
 
@@ -160,7 +170,7 @@ func inferEstimate(d job.Dataset, m model, batch, predictions int, probe job.Pro
 	if err != nil {
 		return job.Estimate{}, nn.FLOPs{}, fmt.Errorf("plan: compile %s: %w", m.spec.Name, err)
 	}
-	return withSafety(job.Estimate{
+	return inferSafety(job.Estimate{
 		Fit:     job.Bytes(program.Sizes().Total),
 		Package: probe.Package,
 		Data:    recordWindow(d, d.Test, batch, 0) + job.Bytes(predictions)*job.PredictionBytes,

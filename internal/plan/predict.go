@@ -128,7 +128,7 @@ func (w *work) roles(s shape) (map[job.Role]job.Estimate, error) {
 	}
 	infer := all[job.RoleInfer]
 	infer.Data = recordWindow(w.data, w.data.Test, w.inferBatch, s.window) + job.Bytes(w.predictions)*job.PredictionBytes
-	all[job.RoleInfer] = withSafety(infer, w.probe)
+	all[job.RoleInfer] = inferSafety(infer, w.probe)
 	// A container serves all roles, and keeps the threads that it once had.
 	for role, e := range all {
 		if role != job.RoleProbe {
