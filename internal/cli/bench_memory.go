@@ -72,7 +72,7 @@ a worker took more than was predicted for it, or if the excess is more than prom
 	}
 	f := cmd.Flags()
 	f.Var(countValue{&cases}, "cases", "how many cases")
-	f.Uint64Var(&seed, "seed", seed, "seed of the cases")
+	f.Var(seedValue{&seed}, "seed", "seed of the cases")
 	f.StringSliceVar(&models, "models", models, "models to draw from")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object instead of text")
 	f.BoolVar(&quiet, "quiet", false, "no progress on stderr")

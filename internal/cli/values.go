@@ -105,6 +105,45 @@ func (v rateValue) Set(s string) error {
 	return nil
 }
 
+// numberValue is a flag for a number that is 0 where it is left out. The spec's own
+// check finds those that make no sense.
+type numberValue struct{ x *float64 }
+
+func (v numberValue) String() string {
+	if v.x == nil || *v.x == 0 {
+		return ""
+	}
+	return strconv.FormatFloat(*v.x, 'g', -1, 64)
+}
+func (v numberValue) Type() string { return "float" }
+func (v numberValue) Set(s string) error {
+	x, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		return fmt.Errorf("%q: want a number", s)
+	}
+	*v.x = x
+	return nil
+}
+
+// seedValue is a flag for the seed of a generator.
+type seedValue struct{ seed *uint64 }
+
+func (v seedValue) String() string {
+	if v.seed == nil {
+		return ""
+	}
+	return strconv.FormatUint(*v.seed, 10)
+}
+func (v seedValue) Type() string { return "uint" }
+func (v seedValue) Set(s string) error {
+	seed, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return fmt.Errorf("%q: want a whole number from 0 to %d", s, uint64(math.MaxUint64))
+	}
+	*v.seed = seed
+	return nil
+}
+
 // priceValue is a flag for an amount of money above 0.
 type priceValue struct{ price *float64 }
 

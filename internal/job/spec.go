@@ -228,7 +228,7 @@ func (s Spec) Validate() error {
 	}
 	check(s.Kind == Train || s.ModelSpec == nil, "model spec: only training has one")
 	check(s.Kind == Infer || s.Output == "", "output: only inference has one")
-	check(s.Kernel == "" || slices.Contains(KernelForms(), s.Kernel), "kernel %.40q: want %s", s.Kernel, strings.Join(KernelForms(), ", "))
+	check(s.Kernel == "" || slices.Contains(KernelForms(), s.Kernel), "kernel %.40q: want %s (of which avx2, avx512 and reference have the bits of the kernel set fma-1, generic those of generic-1)", s.Kernel, strings.Join(KernelForms(), ", "))
 	check(s.Containers >= 0 && s.Containers <= MaxReplicas, "containers %d: want 1 to %d", s.Containers, MaxReplicas)
 	check(s.Threads >= 0 && s.Threads <= MaxThreads, "threads %d: want 1 to %d", s.Threads, MaxThreads)
 	check(s.Memory >= 0, "memory %d: want more than 0", int64(s.Memory))

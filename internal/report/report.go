@@ -95,7 +95,7 @@ func Job(w io.Writer, r job.Record) error {
 		t.row("containers", fmt.Sprintf("%s, %d failed, %s", starts, m.FailedContainers, count(m.Handovers, "hand-over")))
 		t.row("memory", fmt.Sprintf("%v of limits (%s), %v measured; store %v, controller %v",
 			m.MemoryLimit, r.Enforcement, m.MemoryPeak, m.StorePeak, m.ControllerPeak))
-		t.row("time", fmt.Sprintf("%.2f s, of it %.3f s starting containers", m.DurationSeconds, m.InitSeconds))
+		t.row("time", fmt.Sprintf("%.2f s; containers took %.3f s to start, in all", m.DurationSeconds, m.InitSeconds))
 		cost := fmt.Sprintf("%.3f GB-seconds", m.GBSeconds)
 		if m.Cost != nil {
 			cost += ", " + money(*m.Cost) + " in money"
