@@ -18,17 +18,19 @@ const (
 	pageTableShare = 512
 	// safetyBytes covers what a probe cannot see: the spread of the runtime's
 	// own memory between runs, and mappings rounded up to pages.
-	safetyBytes = 448 * job.KB
+	safetyBytes = 480 * job.KB
 	// meetBytes covers what the runtime keeps for replicas that meet: threads for
 	// files that were waited for, and their stacks. For each of the first
 	// meetMost replicas peerBytes more cover what looking for it leaves on the heap
 	// until that is freed. Nothing grows with the rounds.
-	meetBytes = 256 * job.KB
-	peerBytes = 48 * job.KB
+	meetBytes = 448 * job.KB
+	peerBytes = 36 * job.KB
 	meetMost  = 32
 	// inferBytes covers what predicting touches that a probe does not, which trains:
 	// its code, and reading a model's file.
 	inferBytes = 256 * job.KB
+	// evaluateBytes covers the same of merging counts.
+	evaluateBytes = 128 * job.KB
 	// startBytes covers the spread of what a worker takes to start.
 	startBytes = 256 * job.KB
 	// threadBytes covers what the runtime and the kernel keep for one thread more,
@@ -186,7 +188,9 @@ func probeEstimate(probe job.Probe) job.Estimate {
 }
 
 func evaluateEstimate(d job.Dataset, probe job.Probe) job.Estimate {
-	return withSafety(job.Estimate{Package: probe.Package, Model: confusion(d)}, probe)
+	e := withSafety(job.Estimate{Package: probe.Package, Model: confusion(d)}, probe)
+	e.Safety += evaluateBytes
+	return e
 }
 
 func confusion(d job.Dataset) job.Bytes {
