@@ -242,6 +242,13 @@ func (c *childProcess) explain(err error) error {
 	return err
 }
 
+// lastProcessors are n of those that this program may use. The first is left out where
+// there are more: it is where most devices interrupt.
+func lastProcessors(n int) []int {
+	all := allowedProcessors()
+	return all[max(0, len(all)-n):]
+}
+
 // stepsChild is a process that takes chunks of steps.
 type stepsChild struct {
 	*childProcess
@@ -253,7 +260,7 @@ type stepsChild struct {
 // startSteps starts a process that takes steps, and waits for the first.
 func startSteps(ctx context.Context, cmd *exec.Cmd, c bench.EngineCase) (*stepsChild, error) {
 	began := time.Now()
-	child, err := startChild(cmd, allowedProcessors()[:c.Threads])
+	child, err := startChild(cmd, lastProcessors(c.Threads))
 	if err != nil {
 		return nil, err
 	}
@@ -352,7 +359,7 @@ func (p *prototype) Burst(ctx context.Context, steps int) (bench.Burst, error) {
 	cmd := exec.CommandContext(ctx, p.command[0], args...)
 	var stdout, stderr tailBuffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := startOn(cmd, allowedProcessors()[:p.c.Threads])
+	err := startOn(cmd, lastProcessors(p.c.Threads))
 	if err == nil {
 		err = cmd.Wait()
 	}

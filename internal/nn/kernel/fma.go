@@ -243,6 +243,7 @@ func (k *fma) NormBackward(g Norm, n int, x, mean, variance, gamma []float32, ar
 
 // residualWork is a pass of an addition, whose records are shared out.
 type residualWork struct {
+	v          vector
 	g          Residual
 	n          int
 	earlier, y []float32 // what is added and what is added to, or their gradients
@@ -252,29 +253,29 @@ type residualWork struct {
 func (w *residualWork) part(i, parts int) residualWork {
 	from, to := share(w.n, i, parts)
 	g := w.g
-	return residualWork{g, to - from, w.earlier[from*g.FromH*g.FromW*g.FromC:], w.y[from*g.H*g.W*g.C:]}
+	return residualWork{w.v, g, to - from, w.earlier[from*g.FromH*g.FromW*g.FromC:], w.y[from*g.H*g.W*g.C:]}
 }
 
 func (w *residualWork) add(i, parts int) {
 	p := w.part(i, parts)
-	AddResidual(p.g, p.n, p.earlier, p.y)
+	p.v.addResidual(p.g, p.n, p.earlier, p.y)
 }
 
 func (w *residualWork) mask(i, parts int) {
 	p := w.part(i, parts)
-	MaskResidual(p.g, p.n, p.earlier, p.y)
+	p.v.maskResidual(p.g, p.n, p.earlier, p.y)
 }
 
 func (w *residualWork) addGradient(i, parts int) {
 	p := w.part(i, parts)
-	AddResidualGradient(p.g, p.n, p.y, p.earlier)
+	p.v.addResidualGradient(p.g, p.n, p.y, p.earlier)
 }
 
 // small says that a pass is not worth more than one thread.
 func (w *residualWork) small() bool { return w.n*w.g.H*w.g.W*w.g.C < few }
 
 func (k *fma) AddResidual(g Residual, n int, earlier, y []float32) {
-	w := residualWork{g, n, earlier, y}
+	w := residualWork{k.v, g, n, earlier, y}
 	if k.team == nil || w.small() {
 		w.add(0, 1)
 		return
@@ -285,7 +286,7 @@ func (k *fma) AddResidual(g Residual, n int, earlier, y []float32) {
 }
 
 func (k *fma) MaskResidual(g Residual, n int, earlier, dy []float32) {
-	w := residualWork{g, n, earlier, dy}
+	w := residualWork{k.v, g, n, earlier, dy}
 	if k.team == nil || w.small() || !g.Rectified {
 		w.mask(0, 1)
 		return
@@ -296,7 +297,7 @@ func (k *fma) MaskResidual(g Residual, n int, earlier, dy []float32) {
 }
 
 func (k *fma) AddResidualGradient(g Residual, n int, dy, dx []float32) {
-	w := residualWork{g, n, dx, dy}
+	w := residualWork{k.v, g, n, dx, dy}
 	if k.team == nil || w.small() {
 		w.addGradient(0, 1)
 		return

@@ -196,6 +196,9 @@ func adamFMA(w, d, m, v *float32, n int, k *[4]float32)
 func convertFMA(p *box)
 
 //go:noescape
+func addSettledFMA(dst, src *float32, n int, sign uint32)
+
+//go:noescape
 func addFMA(dst, src *float32, n int)
 
 //go:noescape

@@ -70,6 +70,8 @@ func adamFMA(w, d, m, v *float32, n int, k *[4]float32) { panic(noAssembly) }
 
 func convertFMA(p *box) { panic(noAssembly) }
 
+func addSettledFMA(dst, src *float32, n int, sign uint32) { panic(noAssembly) }
+
 func addFMA(dst, src *float32, n int) { panic(noAssembly) }
 
 func rectifyFMA(v *float32, n int) { panic(noAssembly) }

@@ -226,17 +226,22 @@ func (l layer) naiveConv(g Conv, n int) {
 // convolution of the output's gradient with zeros around it.
 func (l layer) naiveTurned(g Conv, r int, dx []float32) {
 	h, w := g.Out()
+	stride := max(g.Stride, 1)
 	for i := range dx {
 		y, x, c := i/(g.W*g.C)+g.Pad.Top, i/g.C%g.W+g.Pad.Left, i%g.C
 		var s float32
-		for oy := y - g.K + 1; oy <= y; oy++ {
-			for ox := x - g.K + 1; ox <= x; ox++ {
+		for row := y - g.K + 1; row <= y; row++ {
+			for col := x - g.K + 1; col <= x; col++ {
+				if row%stride != 0 || col%stride != 0 {
+					continue // no window starts there
+				}
+				oy, ox := row/stride, col/stride
 				for f := range g.F {
 					var d float32
 					if oy >= 0 && oy < h && ox >= 0 && ox < w {
 						d = l.dy[((r*h+oy)*w+ox)*g.F+f]
 					}
-					s = fma32(d, l.w[(((y-oy)*g.K+x-ox)*g.C+c)*g.F+f], s)
+					s = fma32(d, l.w[(((y-row)*g.K+x-col)*g.C+c)*g.F+f], s)
 				}
 			}
 		}

@@ -40,21 +40,37 @@ func (g Residual) each(n int, do func(at, from int)) {
 // AddResidual adds the earlier output to y [n, H, W, C], and rectifies the sum as g
 // says: what is not a positive normal number becomes +0 then, but for NaN. The two
 // may be one.
-func AddResidual(g Residual, n int, earlier, y []float32) {
+func AddResidual(g Residual, n int, earlier, y []float32) { plainGo.addResidual(g, n, earlier, y) }
+
+func (v vector) addResidual(g Residual, n int, earlier, y []float32) {
 	y = y[:n*g.H*g.W*g.C]
 	if g.plain() {
-		addSettled(y, earlier[:len(y)], g.ReLU)
+		v.addSettled(y, earlier[:len(y)], g.ReLU)
 		return
 	}
 	g.each(n, func(at, from int) {
-		addSettled(y[at:][:g.FromC], earlier[from:][:g.FromC], g.ReLU)
+		v.addSettled(y[at:][:g.FromC], earlier[from:][:g.FromC], g.ReLU)
 		if g.ReLU {
-			ReLU(y[at+g.FromC : at+g.C])
+			v.rectify(y[at+g.FromC : at+g.C])
 		}
 	})
 }
 
-// addSettled adds u to y. Half of all sums are rectified, and nothing foresees which:
+// addSettled adds u to y, as [AddResidual] does.
+func (v vector) addSettled(y, u []float32, rectify bool) {
+	i := v.whole(len(y))
+	if i > 0 {
+		_ = u[i-1]
+		bits := uint32(0)
+		if rectify {
+			bits = signBit
+		}
+		addSettledFMA(&y[0], &u[0], i, bits)
+	}
+	addSettled(y[i:], u[i:len(y)], rectify)
+}
+
+// addSettled is that in plain Go. Half of all sums are rectified, and nothing foresees which:
 // so there are no branches, which would cost five times the time of the rest.
 func addSettled(y, u []float32, rectify bool) {
 	u = u[:len(y)]
@@ -80,28 +96,41 @@ func addSettled(y, u []float32, rectify bool) {
 
 // leastNormalBits and infinityBits are the bits of minNormal and of infinity.
 const (
+	signBit         = 1 << 31
 	leastNormalBits = 1 << 23
 	infinityBits    = 0xff << 23
 )
 
 // MaskResidual makes +0 of the gradient dy [n, H, W, C] where g says that the earlier
 // output's own gradient is zero. The earlier output is still what it was.
-func MaskResidual(g Residual, n int, earlier, dy []float32) {
+func MaskResidual(g Residual, n int, earlier, dy []float32) { plainGo.maskResidual(g, n, earlier, dy) }
+
+func (v vector) maskResidual(g Residual, n int, earlier, dy []float32) {
 	if !g.Rectified {
 		return
 	}
 	dy = dy[:n*g.H*g.W*g.C]
 	if g.plain() {
-		mask(dy, earlier[:len(dy)])
+		v.mask(dy, earlier[:len(dy)])
 		return
 	}
-	g.each(n, func(at, from int) { mask(dy[at:][:g.FromC], earlier[from:][:g.FromC]) })
+	g.each(n, func(at, from int) { v.mask(dy[at:][:g.FromC], earlier[from:][:g.FromC]) })
+}
+
+// mask makes +0 of dy where x, which is not NaN, is not positive.
+func (v vector) mask(dy, x []float32) {
+	i := v.whole(len(dy))
+	if i > 0 {
+		_ = x[i-1]
+		rectifiedFMA(&dy[0], &dy[0], &x[0], i)
+	}
+	mask(dy[i:], x[i:len(dy)])
 }
 
 func mask(dy, x []float32) {
 	x = x[:len(dy)]
 	for i, u := range x {
-		// All ones where u, which is not NaN, is not positive.
+		// All ones where u is not positive.
 		closed := uint32((int64(int32(math.Float32bits(u))) - 1) >> 63)
 		dy[i] = math.Float32frombits(math.Float32bits(dy[i]) &^ closed)
 	}
@@ -110,12 +139,16 @@ func mask(dy, x []float32) {
 // AddResidualGradient adds dy [n, H, W, C], which has been masked, to the gradient dx
 // of the earlier output.
 func AddResidualGradient(g Residual, n int, dy, dx []float32) {
+	plainGo.addResidualGradient(g, n, dy, dx)
+}
+
+func (v vector) addResidualGradient(g Residual, n int, dy, dx []float32) {
 	dy = dy[:n*g.H*g.W*g.C]
 	if g.plain() {
-		addSettled(dx[:len(dy)], dy, false)
+		v.addSettled(dx[:len(dy)], dy, false)
 		return
 	}
-	g.each(n, func(at, from int) { addSettled(dx[from:][:g.FromC], dy[at:][:g.FromC], false) })
+	g.each(n, func(at, from int) { v.addSettled(dx[from:][:g.FromC], dy[at:][:g.FromC], false) })
 }
 
 // CopyGradient writes dx, the gradient of x, given that of a copy of it; rectified as

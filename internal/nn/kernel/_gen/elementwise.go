@@ -104,6 +104,33 @@ func (g *gen) elementwise() {
 		VZEROUPPER
 		RET`)
 
+	g.text(`addSettledFMA adds src to dst, and leaves +0 where the sum is below the smallest
+normal number; where sign has no bits, where its magnitude is.`, "addSettledFMA", "dst, src *float32, n int, sign uint32", 0, 28)
+	g.p(`
+		MOVQ dst+0(FP), DI
+		MOVQ src+8(FP), SI
+		MOVQ n+16(FP), CX
+		VPCMPEQD Y15, Y15, Y15
+		VPSRLD $1, Y15, Y15
+		VBROADCASTSS sign+24(FP), Y14
+		VPOR Y14, Y15, Y15
+		VPCMPEQD Y14, Y14, Y14
+		VPSRLD $31, Y14, Y14
+		VPSLLD $23, Y14, Y14
+		XORQ AX, AX
+		loop:
+		VMOVUPS (DI)(AX*4), Y0
+		VADDPS (SI)(AX*4), Y0, Y0
+		VANDPS Y15, Y0, Y1
+		VCMPPS $0x15, Y14, Y1, Y1
+		VANDPS Y1, Y0, Y0
+		VMOVUPS Y0, (DI)(AX*4)
+		ADDQ $8, AX
+		CMPQ AX, CX
+		JLT loop
+		VZEROUPPER
+		RET`)
+
 	g.text("rectifyFMA replaces what is not positive by +0, except NaN.", "rectifyFMA", "v *float32, n int", 0, 16)
 	g.p(`
 		MOVQ v+0(FP), DI
