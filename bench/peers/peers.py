@@ -114,9 +114,9 @@ class Plan:
             shapes.append(shape)
         self.shapes = shapes
 
-    def initial(self, numpy):
+    def initial(self, numpy, seed=1):
         """Glorot-uniform weights, zero biases; a gamma of ones."""
-        random = numpy.random.default_rng(1)
+        random = numpy.random.default_rng(seed)
         gammas = {layer["at"] for layer in self.layers if layer["kind"] == "batchnorm"}
         values = []
         for i, shape in enumerate(self.parameters):
@@ -358,7 +358,7 @@ class Jax:
 
 
 class Torch:
-    def __init__(self, plan, batch, threads, train, records):
+    def __init__(self, plan, batch, threads, train, records, seed=1):
         import numpy
         import torch
 
@@ -368,7 +368,7 @@ class Torch:
         self.torch, self.version = torch, torch.__version__
         self.nn = torch.nn.functional
         last = torch.channels_last
-        values, state = plan.initial(numpy)
+        values, state = plan.initial(numpy, seed)
 
         def tensor(v):
             # Kernels become OIHW, and lie in memory as the images do.
@@ -378,9 +378,7 @@ class Torch:
 
         self.parameters = [tensor(v).requires_grad_(train) for v in values]
         self.moving = [torch.from_numpy(v) for v in state]
-        self.batches = [
-            (torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).contiguous(memory_format=last), torch.from_numpy(y).long())
-            for x, y in records]
+        self.batches = [self.convert(x, y) for x, y in records]
         self.plan, self.train = plan, train
         if train:
             options = dict(lr=RATE, betas=(BETA1, BETA2), eps=EPSILON)
@@ -388,6 +386,11 @@ class Torch:
                 self.adam = torch.optim.Adam(self.parameters, fused=True, **options)
             except (RuntimeError, TypeError):  # before 2.4 that is for other devices
                 self.adam = torch.optim.Adam(self.parameters, **options)
+
+    def convert(self, x, y):
+        """Records and labels as the framework has them."""
+        x = self.torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
+        return x.contiguous(memory_format=self.torch.channels_last), self.torch.from_numpy(y).long()
 
     def conv(self, x, w, bias, stride, pad):
         (top, bottom), (left, right) = pad
@@ -533,7 +536,7 @@ def main():
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < args.threads:
         raise SystemExit(f"peers.py: {args.threads} threads, {len(allowed)} processors")
-    os.sched_setaffinity(0, allowed[: args.threads])
+    os.sched_setaffinity(0, allowed[-args.threads :])
     if importlib.util.find_spec(MODULES[args.framework]) is None:
         say(event="missing", framework=args.framework, error=f"no module named {MODULES[args.framework]}")
         return 3
