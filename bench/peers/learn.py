@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a model in PyTorch on a data set that disdel has exported, for its accuracy.
 
-The model is given in disdel's JSON form, as to peers.py; layers, initial
-distributions, Adam, its schedule and batch normalisation are those of disdel. It
-prints one JSON object a line: the accuracy on the test part after each epoch.
+The model and the scale of pixels are those of a plan, as "disdel plan DATASET --json"
+prints it; layers, initial distributions, Adam, its schedule and batch normalisation are
+disdel's. It prints one JSON object a line: the accuracy on the test part after each epoch.
 """
 
 import argparse
@@ -16,8 +16,8 @@ import time
 import peers
 
 
-def accuracy(engine, x, y, batch):
-    right = 0
+def accuracy(engine, x, y, scaled):
+    right, batch = 0, 250
     with engine.torch.inference_mode():
         for at in range(0, len(x), batch):
             images, _ = engine.convert(*scaled(x[at : at + batch], y[at : at + batch]))
@@ -26,20 +26,21 @@ def accuracy(engine, x, y, batch):
     return right / len(x)
 
 
-def scaled(x, y):
-    return x.astype("float32") / 255, y.astype("int32")
-
-
 def learn(args):
     import numpy
 
-    with open(args.spec) as file:
-        plan = peers.Plan(json.load(file))
+    with open(args.plan) as file:
+        numerics = json.load(file)["numerics"]
+    plan, scale = peers.Plan(numerics["model"]), numpy.float32(numerics["dataset"]["scale"])
+
+    def scaled(x, y):
+        return x.astype("float32") * scale, y.astype("int32")
+
     data = numpy.load(args.data)
     x, y = data["x_train"], data["y_train"]
     engine = peers.Torch(plan, args.batch, args.threads, True, [], seed=args.seed)
     random = numpy.random.default_rng(args.seed)
-    steps = len(x) // args.batch
+    steps = -(-len(x) // args.batch)
     began = time.perf_counter()
     for epoch in range(args.epochs):
         order = random.permutation(len(x))
@@ -50,15 +51,17 @@ def learn(args):
                     group["lr"] = peers.RATE * (1 + math.cos(math.pi * part)) / 2
             chosen = order[i * args.batch : (i + 1) * args.batch]
             engine.batches = [engine.convert(*scaled(x[chosen], y[chosen]))]
+            # The first step's statistics replace those that nothing was learned from.
+            engine.norm_momentum = (1 - peers.NORM_MOMENTUM) / (1 - peers.NORM_MOMENTUM ** (epoch * steps + i + 1))
             engine.take(0)
         peers.say(
             event="epoch", epoch=epoch + 1, loss=float(engine.finish()), seconds=round(time.perf_counter() - began, 1),
-            accuracy=accuracy(engine, data["x_test"], data["y_test"], 250))
+            accuracy=accuracy(engine, data["x_test"], data["y_test"], scaled))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", required=True, help="file with the model as JSON")
+    parser.add_argument("--plan", required=True, help="file that disdel plan --json has written")
     parser.add_argument("--data", required=True, help="file that disdel datasets export has written")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=64)

@@ -379,7 +379,7 @@ class Torch:
         self.parameters = [tensor(v).requires_grad_(train) for v in values]
         self.moving = [torch.from_numpy(v) for v in state]
         self.batches = [self.convert(x, y) for x, y in records]
-        self.plan, self.train = plan, train
+        self.plan, self.train, self.norm_momentum = plan, train, 1 - NORM_MOMENTUM
         if train:
             options = dict(lr=RATE, betas=(BETA1, BETA2), eps=EPSILON)
             try:
@@ -420,7 +420,7 @@ class Torch:
         return self.nn.dropout(x, rate)
 
     def norm(self, x, gamma, beta, mean, variance, train):
-        return self.nn.batch_norm(x, mean, variance, gamma, beta, train, 1 - NORM_MOMENTUM, NORM_EPSILON), []
+        return self.nn.batch_norm(x, mean, variance, gamma, beta, train, self.norm_momentum, NORM_EPSILON), []
 
     def shortcut(self, x, stride, lacks):
         x = x[:, :, ::stride, ::stride]

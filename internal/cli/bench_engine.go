@@ -47,7 +47,7 @@ type engineOptions struct {
 }
 
 func (a *app) benchEngineCommand() *cobra.Command {
-	o := &engineOptions{}
+	o := &engineOptions{steps: bench.EngineSteps{Steps: 2000, Chunk: 100}}
 	cmd := &cobra.Command{
 		Use:   "engine",
 		Short: "Time training steps and inference, beside other frameworks",
@@ -55,9 +55,9 @@ func (a *app) benchEngineCommand() *cobra.Command {
 processor can multiply and add, in one run.
 
 Every engine is a process of its own, pinned to as many processors as it has
-threads. All engines of a case are alive at once and take turns, a chunk of steps
-each, so that a machine that gets slower does so for all of them. "Times" is by how
-much this program's engine is faster, by the medians of chunks; "roofline" is the
+threads, the last ones, since most devices interrupt the first. All engines of a case
+are alive at once and take turns, a chunk of steps each, so that a machine that gets
+slower does so for all of them. "Times" is by how much this program's engine is faster, by the medians of chunks; "roofline" is the
 share of the fastest rate that a processor reached in registers alone, measured
 between the chunks. Latency is the mean over a chunk of the time of one call.
 
@@ -84,8 +84,8 @@ what, the prototype of the kernels does; it knows the model cnn alone.`,
 	f.IntSliceVar(&o.batches, "batches", []int{64}, "batch sizes")
 	f.IntSliceVar(&o.threads, "threads", []int{1, 2}, "numbers of threads")
 	f.StringSliceVar(&o.modes, "modes", []string{bench.ModeTrain}, "train, infer")
-	f.IntVar(&o.steps.Steps, "steps", 2000, "steps that are timed of each engine; with a batch of 1 ten times as many")
-	f.IntVar(&o.steps.Chunk, "chunk", 100, "steps that are timed at once")
+	f.Var(countValue{&o.steps.Steps}, "steps", "steps that are timed of each engine; with a batch of 1 ten times as many")
+	f.Var(countValue{&o.steps.Chunk}, "chunk", "steps that are timed at once")
 	f.StringArrayVar(&o.peers, "peers", nil, "a Python interpreter with other frameworks; can be repeated")
 	f.StringVar(&o.script, "script", filepath.Join("bench", "peers", "peers.py"), "the program that times them")
 	f.StringVar(&o.prototype, "prototype", "", "a prototype of the kernels, with flags")

@@ -92,7 +92,7 @@ func TestBenchEngineUsage(t *testing.T) {
 		{"--threads 100000", "--threads 100000: want 1 to"},
 		{"--modes both", `--modes "both": want train or infer`},
 		{"--steps 10 --chunk 11", "--steps 10, --chunk 11"},
-		{"--chunk 0", "--chunk 0"},
+		{"--chunk 0", `"--chunk" flag: "0"`},
 		{"--steps 100000001", "--steps 100000001"},
 		{"--peers python3 --script /nowhere/peers.py", "--script: stat /nowhere/peers.py"},
 		{"--peers /nowhere/python --script /dev/null", "--peers"},

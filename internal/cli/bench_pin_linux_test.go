@@ -26,6 +26,11 @@ func TestStartOn(t *testing.T) {
 	if fields := strings.Fields(out.String()); len(fields) != 2 || fields[1] != fmt.Sprint(before[0]) {
 		t.Errorf("started on %q, want processor %d", out.String(), before[0])
 	}
+	for n := 1; n <= len(before); n++ {
+		if last := lastProcessors(n); len(last) != n || last[n-1] != before[len(before)-1] {
+			t.Errorf("the last %d of %v are %v", n, before, last)
+		}
+	}
 	missing := maxProcessors - 1
 	if slices.Contains(before, missing) {
 		t.Fatalf("there is a processor %d", missing)

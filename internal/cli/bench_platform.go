@@ -81,11 +81,11 @@ All times are those of the caller, from the call to the outcome.`,
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&o.platforms, "platforms", []string{platformProcess}, "what containers are: process, docker")
-	f.IntVar(&o.cold, "cold", o.cold, "calls that start a container each")
-	f.IntVar(&o.warm, "warm", o.warm, "calls that find one")
-	f.IntVar(&o.rounds, "rounds", o.rounds, "rounds of the job, with an invocation for each of its two replicas in each")
+	f.Var(countValue{&o.cold}, "cold", "calls that start a container each")
+	f.Var(countValue{&o.warm}, "warm", "calls that find one")
+	f.Var(countValue{&o.rounds}, "rounds", "rounds of the job, with an invocation for each of its two replicas in each")
 	f.IntVar(&o.atOnce, "at-once", o.atOnce, "calls that are made at once; 0 leaves this out")
-	f.IntVar(&o.times, "times", o.times, "how often")
+	f.Var(countValue{&o.times}, "times", "how often")
 	f.BoolVar(&o.json, "json", false, "print one JSON object instead of text")
 	f.BoolVar(&o.quiet, "quiet", false, "no progress on stderr")
 	return cmd

@@ -47,7 +47,7 @@ func TestBenchPlatform(t *testing.T) {
 	if text.stderr != "" {
 		t.Errorf("--quiet said %q", text.stderr)
 	}
-	for line, says := range map[string]string{"--platforms kube": "want process or docker", "--cold 0": "--cold 0", "--at-once 1001": "0 to 1000"} {
+	for line, says := range map[string]string{"--platforms kube": "want process or docker", "--cold 0": `"--cold" flag: "0"`, "--at-once 1001": "0 to 1000"} {
 		d.run(append([]string{"bench", "platform"}, strings.Fields(line)...)...).want(t, ExitUsage, says)
 	}
 }

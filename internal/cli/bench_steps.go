@@ -242,11 +242,11 @@ func (c *childProcess) explain(err error) error {
 	return err
 }
 
-// lastProcessors are n of those that this program may use. The first is left out where
-// there are more: it is where most devices interrupt.
+// lastProcessors are the last n of those that this program may use, which has as many:
+// the first is where most devices interrupt.
 func lastProcessors(n int) []int {
 	all := allowedProcessors()
-	return all[max(0, len(all)-n):]
+	return all[len(all)-n:]
 }
 
 // stepsChild is a process that takes chunks of steps.

@@ -136,7 +136,7 @@ func (v seedValue) String() string {
 }
 func (v seedValue) Type() string { return "uint" }
 func (v seedValue) Set(s string) error {
-	seed, err := strconv.ParseUint(s, 10, 64)
+	seed, err := strconv.ParseUint(s, 0, 64)
 	if err != nil {
 		return fmt.Errorf("%q: want a whole number from 0 to %d", s, uint64(math.MaxUint64))
 	}

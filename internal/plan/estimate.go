@@ -26,10 +26,10 @@ const (
 	meetBytes = 448 * job.KB
 	peerBytes = 36 * job.KB
 	meetMost  = 32
-	// inferBytes covers what predicting touches that a probe does not, which trains:
-	// its code, and reading a model's file.
-	inferBytes = 256 * job.KB
-	// evaluateBytes covers the same of merging counts.
+	// inferBytes and evaluateBytes cover what a worker has while it predicts, or merges
+	// counts, and no longer at the end of that, which is when a probe looks: up to 510 and
+	// 300 KB were seen beside the other terms.
+	inferBytes    = 256 * job.KB
 	evaluateBytes = 128 * job.KB
 	// startBytes covers the spread of what a worker takes to start.
 	startBytes = 256 * job.KB

@@ -81,9 +81,9 @@
 //     kept between parts of a batch. So a range of pixels can be worked through for
 //     all records before the next one, and parts of a batch may come one by one.
 //  8. Convolution, gradient of the input: one chain from +0 over outputs (after
-//     pooling) row by row, and at each over filters. Without a pool all windows that meet the
-//     value count, +0 being the gradient of those that are not outputs; else terms
-//     whose gradient is zero are left out.
+//     pooling) row by row, and at each over filters. Without a pool all windows that
+//     meet the value count, +0 being the gradient of those that are not outputs; else
+//     terms whose gradient is zero are left out.
 //  9. Terms whose gradient is zero are also left out of 7 where an output is pooled,
 //     unless the window is 3x3, the stride one, the pool 2x2 and the filters are a
 //     multiple of eight. For finite values that shows in the sign of a zero at most.

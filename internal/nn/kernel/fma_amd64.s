@@ -3994,8 +3994,9 @@ loop:
 	VZEROUPPER
 	RET
 
-// addSettledFMA adds src to dst, and leaves +0 where the sum is below the smallest
-// normal number; where sign has no bits, where its magnitude is.
+// addSettledFMA adds src to dst, and leaves +0 where the sum's magnitude is below the
+// smallest normal number; where sign is 1<<31, where the sum itself is. It runs without
+// flushing, for the bits of plain Go: operands may be denormal.
 //
 // func addSettledFMA(dst, src *float32, n int, sign uint32)
 TEXT ·addSettledFMA(SB), NOSPLIT, $0-28

@@ -93,21 +93,23 @@ func (c *convWork) turnedGradient(r int, w, frame []float32) {
 		high, broad := g.taps(i/s), g.taps(i%s)
 		p.segments, p.steps = high, broad*g.F
 		p.b, w = w, w[high*broad*g.C*g.F:]
-		// The first row and column of the input that are in the phase.
+		// The first row and column of the input that are in the phase, and its columns.
 		first, from := toPhase(i/s, g.Pad.Top, s), toPhase(i%s, g.Pad.Left, s)
+		pixels := (g.W - from + s - 1) / s
+		if pixels <= 0 {
+			continue
+		}
 		for y := first; y < g.H; y += s {
-			if p.c = dx[y*g.W*g.C:]; high*broad == 0 {
-				for x := from; x < g.W; x += s {
-					clear(p.c[x*g.C:][:g.C])
+			out := dx[(y*g.W+from)*g.C:]
+			if high*broad == 0 { // no window has these pixels
+				for x := range pixels {
+					clear(out[x*s*g.C:][:g.C])
 				}
 				continue
 			}
-			if from >= g.W {
-				continue
-			}
 			row, col := (y+g.Pad.Top)/s-high+1+top, (from+g.Pad.Left)/s-broad+1+left
-			p.a, p.c = frame[row*wide+col*g.F:], p.c[from*g.C:]
-			c.v.compute(p, (g.W-from+s-1)/s, g.C)
+			p.a, p.c = frame[row*wide+col*g.F:], out
+			c.v.compute(p, pixels, g.C)
 		}
 	}
 }

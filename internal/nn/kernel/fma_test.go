@@ -313,6 +313,35 @@ func TestConvOrder(t *testing.T) {
 	}
 }
 
+// The gradient of the input of a convolution that is strided and not pooled is made
+// phase by phase: some have no window, some no pixel, and pads shift them.
+func TestStridedGradientOrder(t *testing.T) {
+	forms := forms(t)
+	for i := range cases(400) {
+		r := rand.New(rand.NewPCG(uint64(i), 29))
+		k := 1 + r.IntN(5)
+		g := Conv{
+			C: []int{1, 3, 8, 16, 17, 32}[r.IntN(6)], K: k, F: 1 + r.IntN(9), Pool: 1, Stride: 2 + r.IntN(5),
+			Pad: Pad{r.IntN(k), r.IntN(k), r.IntN(k), r.IntN(k)}, Rectified: r.IntN(2) > 0,
+		}
+		g.H = max(1, k-g.Pad.Top-g.Pad.Bottom) + r.IntN(10)
+		g.W = max(1, k-g.Pad.Left-g.Pad.Right) + r.IntN(10)
+		n := 1 + r.IntN(3)
+		in := newConv(r, g, n, 8, false)
+		want := in.copy()
+		want.naiveConv(g, n)
+		for name, set := range forms {
+			got := in.guard(t, r.IntN(8))
+			got.conv(set, g, n)
+			sameConv(t, fmt.Sprintf("%s, %+v, %d records:", name, g, n), g, got, want)
+			over := in.guard(t, r.IntN(8))
+			over.dx = over.x
+			over.conv(set, g, n)
+			sameConv(t, fmt.Sprintf("%s in place, %+v, %d records:", name, g, n), g, over, want)
+		}
+	}
+}
+
 func newDense(r *rand.Rand, g Dense, n, threads int, special bool) layer {
 	return layer{
 		x: wide(r, n*g.In, special), w: wide(r, g.In*g.Out, special), bias: wide(r, g.Out, special),

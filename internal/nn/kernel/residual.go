@@ -51,7 +51,7 @@ func (v vector) addResidual(g Residual, n int, earlier, y []float32) {
 	g.each(n, func(at, from int) {
 		v.addSettled(y[at:][:g.FromC], earlier[from:][:g.FromC], g.ReLU)
 		if g.ReLU {
-			v.rectify(y[at+g.FromC : at+g.C])
+			ReLU(y[at+g.FromC : at+g.C])
 		}
 	})
 }

@@ -121,6 +121,8 @@ func TestResidualOnThreads(t *testing.T) {
 	for _, g := range []Residual{
 		{H: 16, W: 16, C: 8, FromH: 16, FromW: 16, FromC: 8, Stride: 1, ReLU: true, Rectified: true},
 		{H: 16, W: 16, C: 8, FromH: 31, FromW: 32, FromC: 4, Stride: 2, ReLU: true, Rectified: true},
+		{H: 16, W: 16, C: 24, FromH: 32, FromW: 32, FromC: 8, Stride: 2, ReLU: true, Rectified: true},
+		{H: 16, W: 16, C: 27, FromH: 32, FromW: 31, FromC: 13, Stride: 2, ReLU: true, Rectified: true},
 	} {
 		r := rand.New(rand.NewPCG(5, uint64(g.Stride)))
 		const n = 5

@@ -104,8 +104,9 @@ func (g *gen) elementwise() {
 		VZEROUPPER
 		RET`)
 
-	g.text(`addSettledFMA adds src to dst, and leaves +0 where the sum is below the smallest
-normal number; where sign has no bits, where its magnitude is.`, "addSettledFMA", "dst, src *float32, n int, sign uint32", 0, 28)
+	g.text(`addSettledFMA adds src to dst, and leaves +0 where the sum's magnitude is below the
+smallest normal number; where sign is 1<<31, where the sum itself is. It runs without
+flushing, for the bits of plain Go: operands may be denormal.`, "addSettledFMA", "dst, src *float32, n int, sign uint32", 0, 28)
 	g.p(`
 		MOVQ dst+0(FP), DI
 		MOVQ src+8(FP), SI
