@@ -71,6 +71,7 @@ def main():
     args = parser.parse_args()
     if min(args.epochs, args.batch, args.threads) < 1:
         parser.error("numbers are 1 at least")
+    peers.make_fair(args.threads)
     learn(args)
     return 0
 

@@ -509,6 +509,14 @@ def measure(args):
     say(event="end", steps=done, peak_bytes=peak_bytes(), loss=float(engine.finish()) if train else None)
 
 
+def make_fair(threads):
+    """Starts this program again where its environment is not yet fair."""
+    fair = dict(FAIR, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads))
+    if any(os.environ.get(name) != value for name, value in fair.items()):
+        # glibc reads its thresholds when a program starts.
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **fair})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -528,11 +536,7 @@ def main():
         return versions()
     if min(args.batch, args.threads, args.records, args.steps, args.chunk) < 1:
         parser.error("numbers are 1 at least")
-    fair = dict(FAIR, OMP_NUM_THREADS=str(args.threads), MKL_NUM_THREADS=str(args.threads),
-                OPENBLAS_NUM_THREADS=str(args.threads))
-    if any(os.environ.get(name) != value for name, value in fair.items()):
-        # glibc reads its thresholds when a program starts.
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **fair})
+    make_fair(args.threads)
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < args.threads:
         raise SystemExit(f"peers.py: {args.threads} threads, {len(allowed)} processors")
