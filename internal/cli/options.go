@@ -117,7 +117,7 @@ func (o *options) trainFlags(cmd *cobra.Command) {
 	f.Var(countValue{&o.spec.Epochs}, "epochs", "passes over the training part")
 	f.Var(countValue{&o.spec.Batch}, "batch", "batch size of a sequential run, in records")
 	f.StringVar(&o.spec.Optimizer, "optimizer", job.DefaultOptimizer, "what each replica learns with: adam, adamw or sgd")
-	f.Var(rateValue{&o.spec.LearningRate}, "lr", "learning rate of the optimizer (default: 0.001, for sgd 0.01)")
+	f.Var(rateValue{numberValue{&o.spec.LearningRate}}, "lr", "learning rate of the optimizer (default: 0.001, for sgd 0.01)")
 	f.StringVar(&o.spec.Schedule, "schedule", "", "how the learning rate changes: constant (as without), step (a tenth after half of all steps, a hundredth after three quarters) or cosine (down to zero)")
 	f.Var(numberValue{&o.spec.Warmup}, "warmup", "epochs in which the learning rate grows from zero, such as 0.5")
 	f.Var(numberValue{&o.spec.L2}, "l2", "adds half of this times the sum of the squared weights, without biases, to what is minimised, such as 0.0001")

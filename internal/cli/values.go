@@ -84,24 +84,15 @@ func (v countValue) Set(s string) error {
 
 // rateValue is a flag for a learning rate, where leaving it out means the usual
 // one, so zero is none. The spec's own check finds the others that make no sense.
-type rateValue struct{ rate *float64 }
+type rateValue struct{ numberValue }
 
-func (v rateValue) String() string {
-	if v.rate == nil || *v.rate == 0 {
-		return ""
-	}
-	return strconv.FormatFloat(*v.rate, 'g', -1, 64)
-}
-func (v rateValue) Type() string { return "float" }
 func (v rateValue) Set(s string) error {
-	x, err := strconv.ParseFloat(s, 64)
-	if err != nil {
-		return fmt.Errorf("%q: want a number", s)
+	if err := v.numberValue.Set(s); err != nil {
+		return err
 	}
-	if x == 0 {
+	if *v.x == 0 {
 		return fmt.Errorf("learning rate %s: want more than 0", s)
 	}
-	*v.rate = x
 	return nil
 }
 
