@@ -11,6 +11,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"slices"
+	"sync"
 )
 
 // digitsFile is kept byte for byte as scikit-learn distributes it, so that
@@ -59,13 +61,17 @@ func (d digits) Load(ctx context.Context, _ Options) (*Set, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	all, err := readDigits(digitsFile)
+	all, err := embeddedDigits()
 	if err != nil {
 		return nil, err
 	}
+	all = Split{Pixels: bytes.Clone(all.Pixels), Labels: slices.Clone(all.Labels)}
 	train, test := holdOut(all, digitsSide*digitsSide, digitsClasses)
 	return &Set{Info: d.Info(), Train: train, Test: test}, nil
 }
+
+// embeddedDigits are read once; nothing writes to them.
+var embeddedDigits = sync.OnceValues(func() (Split, error) { return readDigits(digitsFile) })
 
 // readDigits checks the compressed file against the known checksum and reads it.
 func readDigits(file []byte) (Split, error) {
