@@ -49,6 +49,7 @@ func flipped(file []byte, part float64) []byte {
 // TestBadData: a data file that is damaged, cut off or lies about its size is
 // refused with its name and the place, before anything is stored.
 func TestBadData(t *testing.T) {
+	t.Parallel()
 	idx := func(dims []int, data []byte) []byte { return formattest.Gzip(formattest.IDX(dims, data)) }
 	images, labels := idx([]int{40, 8, 8}, formattest.Counting(40*64)), idx([]int{40}, bytes.Repeat([]byte{0, 1, 2, 3}, 10))
 	mnist := func(images, labels []byte) map[string][]byte {

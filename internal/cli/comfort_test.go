@@ -16,6 +16,7 @@ import (
 // TestPrice: money is told to those who say what a GB-second costs, and to nobody
 // else.
 func TestPrice(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	for _, line := range []string{"train digits --epochs 1", "infer digits", "jobs"} {
 		args := strings.Fields(line)
@@ -94,7 +95,7 @@ func TestHints(t *testing.T) {
 
 // TestReading: commands that only read make no store, and leave one as it is.
 func TestReading(t *testing.T) {
-	d := newDesk(t)
+	d := emptyDesk(t)
 	empty := filepath.Join(d.folder, "empty")
 	if err := os.Mkdir(empty, 0o700); err != nil {
 		t.Fatal(err)

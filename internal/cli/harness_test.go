@@ -20,8 +20,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-// programs is a folder with both programs, alone one with disdel only.
-var programs, alone string
+// programs is a folder with both programs, alone one with disdel only. home is that
+// of a user who has made a plan: what it measured of workers is kept there.
+var programs, alone, home string
 
 func TestMain(m *testing.M) {
 	code, err := testMain(m)
@@ -38,7 +39,7 @@ func testMain(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	programs, alone = filepath.Join(folder, "both"), filepath.Join(folder, "alone")
+	programs, alone, home = filepath.Join(folder, "both"), filepath.Join(folder, "alone"), filepath.Join(folder, "home")
 	for _, path := range []string{programs, alone} {
 		if err := os.Mkdir(path, 0o755); err != nil {
 			return 1, err
@@ -52,6 +53,11 @@ func testMain(m *testing.M) (code int, err error) {
 	if err := os.Link(filepath.Join(programs, "disdel"), filepath.Join(alone, "disdel")); err != nil {
 		return 1, err
 	}
+	first := exec.Command(filepath.Join(programs, "disdel"), "plan", "digits")
+	first.Env = []string{"HOME=" + home, "DISDEL_STORE=dir://" + filepath.Join(folder, "store"), "PATH=" + os.Getenv("PATH")}
+	if out, err := first.CombinedOutput(); err != nil {
+		return 1, fmt.Errorf("measure workers: %w\n%s", err, out)
+	}
 	code = m.Run()
 	return code, goleak.Find()
 }
@@ -64,12 +70,22 @@ type desk struct {
 	program string
 }
 
-func newDesk(t *testing.T) *desk {
+// emptyDesk is one at which nobody has worked yet.
+func emptyDesk(t *testing.T) *desk {
 	t.Helper()
 	folder := t.TempDir()
-	d := &desk{t: t, folder: folder, program: filepath.Join(programs, "disdel"), env: map[string]string{
+	return &desk{t: t, folder: folder, program: filepath.Join(programs, "disdel"), env: map[string]string{
 		"HOME": filepath.Join(folder, "home"), "DISDEL_STORE": "dir://" + filepath.Join(folder, "store"), "PATH": os.Getenv("PATH"),
 	}}
+}
+
+// newDesk is one where workers have been measured.
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	d := emptyDesk(t)
+	if err := os.CopyFS(d.env["HOME"], os.DirFS(home)); err != nil {
+		t.Fatal(err)
+	}
 	return d
 }
 

@@ -22,6 +22,7 @@ func (d *desk) planned(args ...string) map[string]any {
 // TestJobFile: a file's values stand for flags that are not given; what plan
 // prints is such a file.
 func TestJobFile(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	path := example(t, "job.json")
 	got := d.planned("--job", path)

@@ -19,6 +19,7 @@ func TestKernelForms(t *testing.T) {
 // TestKernel: forms of one set train one model, the reference's kernels trained by
 // processes that know assembly among them; another set trains another.
 func TestKernel(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	digests := map[string]string{}
 	for _, form := range job.KernelForms() {

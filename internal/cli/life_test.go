@@ -40,7 +40,8 @@ func wantFields(t *testing.T, what string, object any, want []string) {
 
 // TestLife is a user's first session: train, look around, infer.
 func TestLife(t *testing.T) {
-	d := newDesk(t)
+	t.Parallel()
+	d := emptyDesk(t)
 	trained := d.exec("train", "digits").want(t, ExitOK, "disdel: measuring a worker", "disdel: training, round 1 of ", "disdel: evaluating", "disdel: done")
 	for _, part := range []string{"train digits, succeeded", "accuracy", "cnn, 19,466 parameters", "5 epochs", "0 failed", "GB-seconds"} {
 		if !strings.Contains(trained.stdout, part) {
@@ -127,6 +128,7 @@ func TestLife(t *testing.T) {
 // TestPlatformCheck: the limits of this machine's platform hold, and the check
 // leaves nothing.
 func TestPlatformCheck(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	checks := field[[]any](t, d.exec("platform", "check", "--json", "--min-memory", "32").want(t, ExitOK).object(t), "checks")
 	for _, c := range checks {
@@ -146,6 +148,7 @@ func TestPlatformCheck(t *testing.T) {
 // TestFailed: a job that cannot be done is an answer, with code 1 and, for
 // programs, one object that says why.
 func TestFailed(t *testing.T) {
+	t.Parallel()
 	for line, says := range map[string][]string{
 		"train digits --memory 64":                                   {"64 MB", "128 MB", "--memory"},
 		"train digits --memory 1000":                                 {"1000 MB", "512 MB", "--memory"},
@@ -189,6 +192,7 @@ func TestFailed(t *testing.T) {
 // TestDamage: what is broken in the store is made again or is an error that names
 // it, never another result.
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	train := []string{"train", "digits", "--epochs", "1", "--json"}
 	first := d.run(train...).want(t, ExitOK).object(t)

@@ -24,6 +24,7 @@ func example(t *testing.T, name string) string {
 // TestOwnModel: a model file is trained under its name, and the model that comes
 // of it is like any other.
 func TestOwnModel(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	trained := d.run("train", "digits", "--model", example(t, "model.json"), "--epochs", "2", "--json").want(t, ExitOK).object(t)
 	if got := field[string](t, trained, "model", "name"); got != "small-norm" {
@@ -117,6 +118,7 @@ func TestOwnModel_WhatIsWrong(t *testing.T) {
 // TestOwnModel_Resumed: a job carries its model along, so that it ends without the
 // file.
 func TestOwnModel_Resumed(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	text, err := os.ReadFile(example(t, "model.json"))
 	if err != nil {

@@ -60,6 +60,7 @@ func (d *desk) striped() string {
 // agrees with what was counted and with predict; the same on one container and on
 // three.
 func TestOutput(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	set := d.striped()
 	model := d.write("linear.json", []byte(`{"layers": [{"kind": "avgpool", "pool": 16}, {"kind": "flatten"}, {"kind": "dense"}]}`))

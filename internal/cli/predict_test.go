@@ -49,6 +49,7 @@ func digitsSet(t *testing.T) *data.Set {
 // counted; whether the images come as arrays, as lines or as pictures, and whether
 // the model comes from the store or from a file.
 func TestPredict(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	trained := d.run("train", "digits", "--epochs", "1", "--json").want(t, ExitOK).object(t)
 	digest := field[string](t, trained, "model", "digest")
@@ -300,7 +301,7 @@ func TestPredict_BadModels(t *testing.T) {
 // TestExport: files are written whole, beside nothing, and only where they are
 // asked for.
 func TestExport(t *testing.T) {
-	d := newDesk(t)
+	d := emptyDesk(t)
 	d.run("models", "export").want(t, ExitUsage, "want a model and a file")
 	d.run("models", "export", "digits", "a.bin").want(t, ExitUsage, "a.bin: want a name that ends in .safetensors")
 	d.run("models", "export", "digits", filepath.Join(d.folder, "a.safetensors")).want(t, ExitUsage, "no such model", "disdel models")

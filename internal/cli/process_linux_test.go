@@ -250,6 +250,7 @@ func TestKilled(t *testing.T) {
 // TestResumed: the job of a controller that was killed ends as if nothing had
 // happened.
 func TestResumed(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	train := []string{"train", "digits", "--workers", "4", "--epochs", "12"}
 	r := d.start(train...)
@@ -332,6 +333,7 @@ func TestSameModel(t *testing.T) {
 // TestSameModel_Divided: eight replicas make the same model in one container, which
 // averages in calls of their own, in two, in eight, which meet, and on Redis.
 func TestSameModel_Divided(t *testing.T) {
+	t.Parallel()
 	variants := [][]string{{"--containers", "1"}, {"--containers", "2"}, {"--containers", "8"}}
 	if endToEnd("redis") {
 		variants = append(variants, []string{"--store", "redis://:sesame@" + redisServer(t, "sesame")})

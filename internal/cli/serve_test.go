@@ -201,6 +201,7 @@ func TestServe_Usage(t *testing.T) {
 
 // The image of the real worker is the same every time, and at most 12 MB.
 func TestImage_Build(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	var first []byte
 	for _, name := range []string{"a.tar", "b.tar"} {

@@ -203,6 +203,7 @@ func TestSources_Bar(t *testing.T) {
 // TestOtherClasses: a model is not run over data of other classes because both
 // data sets have one name.
 func TestOtherClasses(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	for _, c := range []struct{ folder, classes string }{{"a", "elm oak"}, {"b", "fish frog"}} {
 		for i, class := range strings.Fields(c.classes) {

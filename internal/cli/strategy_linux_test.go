@@ -45,6 +45,7 @@ func record(t *testing.T, o outcome) (r job.Record) {
 // TestStrategies: brute force really dies of its memory limit, starts again with
 // more, and ends with the model that a single worker gives.
 func TestStrategies(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	train := []string{"train", d.bigSquares(), "--model", "mlp", "--epochs", "1", "--json", "--quiet"}
 	single := record(t, d.run(append(train, "--strategy", "single")...).want(t, ExitOK))
@@ -112,6 +113,7 @@ func firstTraining(r job.Record) int {
 // TestPlans: what a plan says of other objectives, of the thesis's formula, of a
 // baseline, and of what a division costs.
 func TestPlans(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	path := d.bigSquares()
 	for _, c := range []struct {

@@ -105,7 +105,7 @@ func TestUsage(t *testing.T) {
 				line += " --json"
 			}
 			t.Run(line, func(t *testing.T) {
-				d := newDesk(t)
+				d := emptyDesk(t)
 				got := d.run(strings.Fields(line)...).want(t, ExitUsage, c.says...)
 				if got.stdout != "" || strings.Contains(got.stderr, "secret") {
 					t.Errorf("stdout %q, stderr %q; want no data and no password", got.stdout, got.stderr)
@@ -139,7 +139,7 @@ func TestUsage_NothingThere(t *testing.T) {
 
 // TestHelp: help is data, and tells every default.
 func TestHelp(t *testing.T) {
-	d := newDesk(t)
+	d := emptyDesk(t)
 	for line, says := range map[string][]string{
 		"":     {"Exit codes: 0 success, 1 the job failed, 2 wrong usage, 130 interrupted", "train", "infer", "platform"},
 		"help": {"Exit codes"},
@@ -224,6 +224,7 @@ const d0 = "<folder>"
 // TestPlaces_Used: data goes to the data folder, measurements to the cache
 // folder, and without a place for those things work all the same.
 func TestPlaces_Used(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name         string
 		set          func(d *desk)
@@ -244,7 +245,7 @@ func TestPlaces_Used(t *testing.T) {
 		}, "store", "", "cannot be kept"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := newDesk(t)
+			d := emptyDesk(t)
 			c.set(d)
 			got := d.run("plan", "digits").want(t, ExitOK, "measuring a worker", c.says)
 			for _, part := range []string{"replicas", "kernels", kernel.Best().Name, "why", "128 MB"} {

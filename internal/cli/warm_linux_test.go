@@ -31,6 +31,7 @@ func starts(t *testing.T, record map[string]any) (cold, warmed, containers int) 
 // TestColdStarts: a job of K replicas has at most K cold starts, through all of
 // its rounds, whether they are one invocation each or many in one.
 func TestColdStarts(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	for _, args := range []string{"", "--containers 2 --rounds 6", "--rounds 9", "--workers 8"} {
 		replicas := 4
