@@ -73,7 +73,7 @@ var mayImport = map[string][]string{
 	"internal/store/dir":       {"internal/job", "internal/store", unixCall},
 	"internal/store/redis":     {"internal/job", "internal/store", redisClient},
 	"internal/store/mem":       {"internal/job", "internal/store"},
-	"internal/store/storetest": {"internal/job", "internal/store"},
+	"internal/store/storetest": {"internal/job", "internal/points", "internal/store"},
 	"internal/points":          {},
 
 	"internal/worker": {

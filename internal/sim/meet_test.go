@@ -60,12 +60,8 @@ func TestMeet_OneInvocation(t *testing.T) {
 func TestMeet_Faults(t *testing.T) {
 	r := recipe{replicas: 3, rounds: 4, epochs: 2}
 	digest := golden(t, r)
-	most := 3
-	if points.Stride > 1 {
-		most = 1
-	}
-	for f := none; f < faultKinds; f++ {
-		for times := 1; times <= most; times++ {
+	for f := none; f < faultKinds; f += fault(min(points.Stride, 3)) {
+		for times := 1; times <= points.Count(3); times++ {
 			bubble(t, func(t *testing.T) {
 				var left atomic.Int32
 				left.Store(int32(times))
@@ -125,7 +121,7 @@ func TestMeet_NotNeededAnyMore(t *testing.T) {
 func TestMeet_LostCalls(t *testing.T) {
 	r := recipe{replicas: 3, rounds: 4, epochs: 2}
 	digest := golden(t, r)
-	for lost, averaged := range []bool{false, false, true} {
+	for _, lost := range points.Some([]int{2, 1, 0}) {
 		bubble(t, func(t *testing.T) {
 			w := newWorld(t, func(t job.Task, nth int, _ job.Bytes) fault {
 				if t.Role == job.RoleTrain && t.Replica == 1 && nth < lost {
@@ -138,7 +134,7 @@ func TestMeet_LostCalls(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.checkEnded(record, job.Succeeded, digest)
-			if n := calls(record, job.RoleAverage); (n > 0) != averaged {
+			if n := calls(record, job.RoleAverage); (n > 0) != (lost > 1) {
 				t.Errorf("%d lost calls: %d calls to average", lost, n)
 			}
 			if n := outcomes(record, string(platform.Cancelled)); lost == 1 && n != 1 {

@@ -236,9 +236,9 @@ func TestTeam(t *testing.T) {
 	for _, spin := range []bool{false, true} {
 		for _, n := range []int{2, 3, 8} {
 			team := NewTeam(n, spin)
-			rounds := 2000
+			rounds := points.Count(2000)
 			if spin { // more threads than processors wait for each other
-				rounds = 20
+				rounds = points.Count(40)
 			}
 			var sum atomic.Int64
 			for i := range rounds {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"disdel/internal/points"
 	"disdel/internal/store"
 )
 
@@ -244,7 +245,7 @@ func testPutRace(t *testing.T, a, b store.Store) {
 func testPutDeleteRace(t *testing.T, a, b store.Store) {
 	race(t, a, b, func(s store.Store, id int) error {
 		key := fmt.Sprintf("deep/er/k%d", id)
-		for range 25 {
+		for range max(5, points.Count(25)) {
 			created, err := s.PutIfAbsent(t.Context(), key, writing([]byte(key)))
 			if err != nil || !created {
 				return fmt.Errorf("put %s: created=%v, %w", key, created, err)
