@@ -5,9 +5,9 @@
 // little-endian; a JSON object, padded with spaces; the tensors' values, in
 // order, without gaps, little-endian.
 //
-// Weights and checkpoints are such files. They go from and to views of an arena
-// through one small buffer, so a file costs no memory of its own. Only float32
-// is known, since nothing else is trained here.
+// Weights and checkpoints are such files. Their values are the memory of an arena
+// itself, so that a file costs neither memory of its own nor a copy. Only float32 is
+// known, since nothing else is trained here.
 //
 // Invariants:
 //

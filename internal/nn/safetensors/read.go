@@ -7,15 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 )
 
 // Reader reads one file from a stream. It is used by one goroutine at a time.
 type Reader struct {
 	r      io.Reader
 	header Header
-	next   int // index of the next tensor
-	buffer []byte
+	next   int   // index of the next tensor
 	err    error // of a read, sticky: the position in the stream is lost
 }
 
@@ -44,7 +42,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: header: %w", ErrFormat, err)
 	}
-	return &Reader{r: r, header: header, buffer: make([]byte, chunkBytes)}, nil
+	return &Reader{r: r, header: header}, nil
 }
 
 // Header returns the header; the caller must not change it.
@@ -55,6 +53,21 @@ func (r *Reader) Header() Header { return r.header }
 // last tensor it returns io.EOF if the stream ends there, and ErrFormat if it
 // does not. When it fails in the middle, part of dst has been written.
 func (r *Reader) ReadNext(dst []float32) error {
+	if r.err == nil && r.next < len(r.header.Tensors) {
+		if t := r.header.Tensors[r.next]; len(dst) != t.Len {
+			return fmt.Errorf("%w: tensor %.80q has %d values of shape %v, wanted are %d", ErrFormat, t.Name, t.Len, t.Shape, len(dst))
+		}
+	}
+	return r.pass(func() (int, error) { return readValues(r.r, dst) })
+}
+
+// Skip passes over the next tensor. After the last it does what ReadNext does.
+func (r *Reader) Skip() error {
+	return r.pass(func() (int, error) { return skipValues(r.r, r.header.Tensors[r.next].Len) })
+}
+
+// pass takes the next tensor's values from the stream, or finds its end.
+func (r *Reader) pass(values func() (int, error)) error {
 	if r.err != nil {
 		return r.err
 	}
@@ -64,37 +77,10 @@ func (r *Reader) ReadNext(dst []float32) error {
 		}
 		return io.EOF
 	}
-	if t := r.header.Tensors[r.next]; len(dst) != t.Len {
-		return fmt.Errorf("%w: tensor %.80q has %d values of shape %v, wanted are %d", ErrFormat, t.Name, t.Len, t.Shape, len(dst))
-	}
-	return r.data(func(chunk []byte, at int) {
-		to := dst[at:][:len(chunk)/4]
-		for i := range to {
-			to[i] = math.Float32frombits(binary.LittleEndian.Uint32(chunk[4*i:]))
-		}
-	})
-}
-
-// Skip passes over the next tensor. After the last it does what ReadNext does.
-func (r *Reader) Skip() error {
-	if r.err == nil && r.next < len(r.header.Tensors) {
-		return r.data(func([]byte, int) {})
-	}
-	return r.ReadNext(nil)
-}
-
-// data passes the next tensor's bytes to use, in chunks; at is the index of the
-// chunk's first value.
-func (r *Reader) data(use func(chunk []byte, at int)) error {
 	t := r.header.Tensors[r.next]
-	for at := 0; at < t.Len; {
-		n := min(t.Len-at, len(r.buffer)/4)
-		if err := readFull(r.r, r.buffer[:4*n]); err != nil {
-			r.err = fmt.Errorf("safetensors: read tensor %.80q after %d of %d values: %w", t.Name, at, t.Len, err)
-			return r.err
-		}
-		use(r.buffer[:4*n], at)
-		at += n
+	if n, err := values(); err != nil {
+		r.err = fmt.Errorf("safetensors: read tensor %.80q after %d of %d values: %w", t.Name, n, t.Len, err)
+		return r.err
 	}
 	r.next++
 	return nil
@@ -109,7 +95,8 @@ func (r *Reader) Finish() error {
 	if n := len(r.header.Tensors) - r.next; n > 0 {
 		return fmt.Errorf("safetensors: finish: %d tensors are not read", n)
 	}
-	switch _, err := io.ReadFull(r.r, r.buffer[:1]); {
+	var behind [1]byte
+	switch _, err := io.ReadFull(r.r, behind[:]); {
 	case errors.Is(err, io.EOF):
 		return nil
 	case err != nil:
@@ -120,11 +107,16 @@ func (r *Reader) Finish() error {
 	return r.err
 }
 
-// readFull fills b; a stream that ends before is a bad file.
+// readFull fills b.
 func readFull(r io.Reader, b []byte) error {
 	n, err := io.ReadFull(r, b)
+	return truncated(err, n, len(b))
+}
+
+// truncated makes the end of a stream after n of size bytes a bad file.
+func truncated(err error, n, size int) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%w: truncated: %d of %d bytes", ErrFormat, n, len(b))
+		return fmt.Errorf("%w: truncated: %d of %d bytes", ErrFormat, n, size)
 	}
 	return err
 }

@@ -21,8 +21,6 @@ const (
 const (
 	dtype       = "F32"
 	metadataKey = "__metadata__"
-	// chunkBytes is the buffer between values and bytes.
-	chunkBytes = 32 << 10
 )
 
 // ErrFormat is wrapped by every error about bytes that are not a valid file

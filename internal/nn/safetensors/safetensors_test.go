@@ -47,7 +47,7 @@ func read(r io.Reader) (Header, [][]float32, error) {
 }
 
 func example() (map[string]string, []Tensor) {
-	long := make([]float32, 3*chunkBytes/4+5)
+	long := make([]float32, 3*chunkValues+5)
 	for i := range long {
 		long[i] = float32(i)
 	}
@@ -70,6 +70,35 @@ func TestWrittenFileIsPinned(t *testing.T) {
 	want = append(want, 0, 0, 0x80, 0x3f, 0, 0, 0, 0x40, 0, 0, 0, 0xc0)
 	if err != nil || !bytes.Equal(b.Bytes(), want) {
 		t.Errorf("got %q, %v", b.Bytes(), err)
+	}
+}
+
+// Values of a machine that keeps them the other way round are turned on their way,
+// and what is written stays as it was.
+func TestSwapped(t *testing.T) {
+	meta, tensors := example()
+	var straight, turned bytes.Buffer
+	if err := Write(&straight, meta, tensors); err != nil {
+		t.Fatal(err)
+	}
+	swapped = !swapped
+	defer func() { swapped = !swapped }()
+	if err := Write(&turned, meta, tensors); err != nil {
+		t.Fatal(err)
+	}
+	_, got, err := read(bytes.NewReader(turned.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, tensor := range tensors {
+		if !bytes.Equal(bytesOf(got[i]), bytesOf(tensor.Data)) {
+			t.Errorf("%s came back as others", tensor.Name)
+		}
+	}
+	values := straight.Bytes()[8+binary.LittleEndian.Uint64(straight.Bytes()):]
+	swap(values)
+	if !bytes.Equal(straight.Bytes(), turned.Bytes()) {
+		t.Error("the values of the file are not turned")
 	}
 }
 

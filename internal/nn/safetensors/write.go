@@ -8,12 +8,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"unicode/utf8"
 )
 
 // Write writes a file: the tensors in the given order, metadata keys sorted, so
-// that equal arguments give equal bytes. Data streams through a small buffer.
+// that equal arguments give equal bytes. On little-endian machines w is passed the
+// tensors' own memory, a tensor at a time.
 // Arguments that make no valid file are ErrFormat, before anything is written;
 // an error of w is returned as it is, wrapped.
 func Write(w io.Writer, meta map[string]string, tensors []Tensor) error {
@@ -29,18 +29,9 @@ func Write(w io.Writer, meta map[string]string, tensors []Tensor) error {
 	if _, err := w.Write(header); err != nil {
 		return fmt.Errorf("safetensors: write header: %w", err)
 	}
-	buffer := make([]byte, 0, chunkBytes)
 	for _, t := range tensors {
-		for data := t.Data; len(data) > 0; {
-			n := min(len(data), chunkBytes/4)
-			buffer = buffer[:4*n]
-			for i, v := range data[:n] {
-				binary.LittleEndian.PutUint32(buffer[4*i:], math.Float32bits(v))
-			}
-			if _, err := w.Write(buffer); err != nil {
-				return fmt.Errorf("safetensors: write tensor %.80q: %w", t.Name, err)
-			}
-			data = data[n:]
+		if err := writeValues(w, t.Data); err != nil {
+			return fmt.Errorf("safetensors: write tensor %.80q: %w", t.Name, err)
 		}
 	}
 	return nil
