@@ -28,7 +28,9 @@ const (
 	// minLocalBatch bounds that shrinking: below it the arithmetic of a step no
 	// longer pays for its Adam update.
 	minLocalBatch = 4
-	// roundSteps is the number of steps between two averages.
+	// roundSteps is the number of steps between two averages, of batchSpread replicas
+	// with the full batch or more of them. Fewer replicas see as many records between
+	// two averages, which takes more steps.
 	roundSteps = 20
 	// outerRate and outerMomentum are the outer optimizer's (DiLoCo).
 	outerRate     = 0.7
@@ -196,7 +198,11 @@ func rounds(spec job.Spec, n job.Numerics) (steps int, outer job.Nesterov, err e
 	case spec.Rounds > 1:
 		steps = (n.Steps + spec.Rounds - 1) / spec.Rounds
 	default:
-		steps = min(roundSteps, n.Steps)
+		steps = roundSteps
+		if n.LocalBatch == spec.Batch {
+			steps = max(steps, roundSteps*batchSpread/n.Replicas)
+		}
+		steps = min(steps, n.Steps)
 	}
 	if n.Replicas == 1 || steps >= n.Steps {
 		// Momentum needs rounds to act in.
