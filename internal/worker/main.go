@@ -74,6 +74,7 @@ func serve(ctx context.Context, args []string) error {
 // prepare sets up the process and returns its worker.
 func prepare(cfg Config) (*Worker, error) {
 	runtime.GOMAXPROCS(1)
+	longTurns()
 	debug.SetGCPercent(collectorPercent)
 	name, err := os.Hostname() // of a container: its id or its pod
 	if err != nil || !(job.Self{Container: name}).Valid() {

@@ -5,11 +5,13 @@ package worker
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -116,6 +118,18 @@ func TestProcess_Life(t *testing.T) {
 	c := startChild(t)
 	if status, answer := c.call(t, "/init", `{"value":{"env":{"DISDEL_STORE":"dir://`+t.TempDir()+`/store"}}}`); status != http.StatusOK {
 		t.Fatalf("init: %d %s", status, answer)
+	}
+	// All threads take long turns. A kernel that does not know them says that they are 0.
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", c.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range threads {
+		id, _ := strconv.Atoi(thread.Name())
+		attr, err := unix.SchedGetAttr(id, 0)
+		if err != nil || attr.Policy != unix.SCHED_BATCH || attr.Runtime != uint64(turn) && attr.Runtime != 0 {
+			t.Errorf("thread %d of %d: %+v, %v", id, len(threads), attr, err)
+		}
 	}
 	for range 2 {
 		status, answer := c.call(t, "/run", `{"value":{"role":"probe","job":"p"}}`)
