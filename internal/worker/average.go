@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"sync"
 	"unsafe"
 
 	"disdel/internal/job"
@@ -24,7 +23,7 @@ import (
 // whose digest is returned.
 //
 // The sums are the only thing that grows with the model, and nothing grows with
-// the number of replicas: they are read two by two.
+// the number of replicas: they are read one after the other.
 func (w *Worker) average(ctx context.Context, task job.Task) (result job.TaskResult, err error) {
 	t, err := w.training(ctx, task)
 	if err != nil {
@@ -40,8 +39,6 @@ func (w *Worker) average(ctx context.Context, task job.Task) (result job.TaskRes
 		return result, err
 	}
 	defer func() { err = errors.Join(err, w.closeArena(arena)) }()
-	w.cfg.Processors(atOnce)
-	defer w.cfg.Processors(1)
 	result.Step, result.Round = task.To, task.From/n.RoundSteps+1
 	result.Digest, err = w.averageRound(ctx, t, task.From, task.To, arena.Bytes())
 	if errors.Is(err, store.ErrNotFound) {
@@ -68,9 +65,7 @@ func (w *Worker) averageRound(ctx context.Context, t *training, from, to int, me
 	if err := w.previous(ctx, t, from, buf); err != nil {
 		return "", err
 	}
-	inHalves(t.learned, func(from, to int) {
-		outerStep(n.Outer, buf.weights[from:to], buf.outer[from:to], buf.sums[0][from:to])
-	})
+	outerStep(n.Outer, buf.weights[:t.learned], buf.outer, buf.sums[0])
 	// The model's own state takes no step: it is statistics, not a place on a
 	// slope, and momentum could make a variance negative.
 	for i := t.learned; i < t.count; i++ {
@@ -102,7 +97,6 @@ func (t *training) averageBytes() int {
 type averageBuffers struct {
 	sums           [][]float64 // weights, then the moments
 	weights, outer []float32
-	scratch        [atOnce][]float32 // the memory of weights and outer, before they are read
 }
 
 // newAverageBuffers lays the buffers over memory, whatever it held: each as long
@@ -120,25 +114,17 @@ func newAverageBuffers(arena []byte, t *training) averageBuffers {
 		}
 		b.sums = append(b.sums, sums)
 	}
-	b.scratch = [...][]float32{rest[:t.count], rest[t.count:]}
-	b.weights, b.outer = b.scratch[0], b.scratch[1][:t.learned]
+	b.weights, b.outer = rest[:t.count], rest[t.count:][:t.learned]
 	return b
 }
 
-// atOnce is how many states are read at once while they are added up. The replicas that
-// wait for the average leave processors idle.
-const atOnce = 2
-
 // sumReplicas leaves the weighted means in buf.sums. It reads through
-// buf.scratch, which is not in use yet.
+// buf.weights, which is not in use yet.
 func (w *Worker) sumReplicas(ctx context.Context, t *training, step int, buf averageBuffers) error {
 	total := float64(t.plan.Dataset.Train)
-	for first := 0; first < t.plan.Replicas; first += atOnce {
-		var shares []float64
-		for replica := first; replica < min(first+atOnce, t.plan.Replicas); replica++ {
-			shares = append(shares, float64(t.plan.ReplicaRecords(replica))/total)
-		}
-		if err := w.addReplicas(ctx, t, first, step, shares, buf.sums, buf.scratch[:len(shares)]); err != nil {
+	for replica := range t.plan.Replicas {
+		share := float64(t.plan.ReplicaRecords(replica)) / total
+		if err := w.addReplica(ctx, t, replica, step, share, buf.sums, buf.weights); err != nil {
 			return err
 		}
 		w.cfg.Collect()
@@ -146,68 +132,26 @@ func (w *Worker) sumReplicas(ctx context.Context, t *training, step int, buf ave
 	return nil
 }
 
-// addReplicas adds shares of the states of replicas from the first on to the sums, in
-// their order, reading each through a scratch of its own.
-func (w *Worker) addReplicas(ctx context.Context, t *training, first, step int, shares []float64, sums [][]float64, scratch [][]float32) (err error) {
-	states := make([]*state, len(shares))
-	defer func() {
-		for _, s := range states {
-			if s != nil {
-				err = errors.Join(err, s.close())
-			}
-		}
-	}()
-	if err := each(len(states), func(i int) (err error) {
-		states[i], err = w.openState(ctx, t, t.keys.Replica(first+i, step), step, t.replicaGroups())
-		return err
-	}); err != nil {
+// addReplica adds a share of a replica's state to the sums, reading through
+// scratch.
+func (w *Worker) addReplica(ctx context.Context, t *training, replica, step int, share float64, sums [][]float64, scratch []float32) (err error) {
+	s, err := w.openState(ctx, t, t.keys.Replica(replica, step), step, t.replicaGroups())
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, s.close()) }()
 	for _, sum := range sums {
-		if err := each(len(states), func(i int) error { return states[i].readGroup(scratch[i][:len(sum)]) }); err != nil {
+		values := scratch[:len(sum)]
+		if err := s.readGroup(values); err != nil {
 			return err
 		}
-		inHalves(len(sum), func(from, to int) {
-			for i, share := range shares {
-				addShare(sum[from:to], share, scratch[i][from:to])
-			}
-		})
-	}
-	return each(len(states), func(i int) error { return states[i].finish() })
-}
-
-// addShare adds a share of values to the sums.
-func addShare(sum []float64, share float64, values []float32) {
-	for i, x := range values {
-		// The conversion keeps the product from being fused into the sum on
-		// processors where the compiler would.
-		sum[i] += float64(share * float64(x))
-	}
-}
-
-// each calls f for 0 to n-1, all at once, and returns the first error in that order.
-func each(n int, f func(i int) error) error {
-	errs := make([]error, n)
-	var rest sync.WaitGroup
-	for i := 1; i < n; i++ {
-		rest.Go(func() { errs[i] = f(i) })
-	}
-	errs[0] = f(0)
-	rest.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
+		for i, x := range values {
+			// The conversion keeps the product from being fused into the sum on
+			// processors where the compiler would.
+			sum[i] += float64(share * float64(x))
 		}
 	}
-	return nil
-}
-
-// inHalves calls f for both halves of n values at once.
-func inHalves(n int, f func(from, to int)) {
-	var second sync.WaitGroup
-	second.Go(func() { f(n/2, n) })
-	f(0, n/2)
-	second.Wait()
+	return s.finish()
 }
 
 // previous reads the weights and the momentum with which the round started.

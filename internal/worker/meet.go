@@ -14,14 +14,10 @@ import (
 )
 
 const (
-	// pollFirst and pollMost bound the pauses between two looks for the average of
-	// a round.
+	// pollFirst and pollMost bound the pauses between two looks at who has come
+	// to the end of a round.
 	pollFirst = 500 * time.Microsecond
 	pollMost  = 5 * time.Millisecond
-	// listPause is how long nobody looks who has come: whoever comes last sees at
-	// once that he is, and the others wait for the average, which is looked for at
-	// less cost.
-	listPause = takeover / 4
 	// takeover is how long a replica waits for the average once all have come:
 	// whoever was to make it may be lost.
 	takeover = 2 * time.Second
@@ -31,7 +27,7 @@ const (
 	// pollsCollected is after how many looks their garbage is freed. Left to
 	// itself the collector would let a replica that waits long take a megabyte
 	// more than one that does not wait.
-	pollsCollected = 64
+	pollsCollected = 16
 )
 
 // newestGlobal returns the step of the newest average in the store that is not
@@ -95,29 +91,26 @@ func (l *learner) meet(ctx context.Context) (met bool, err error) {
 	l.reportProgress(ctx)
 	defer l.w.cfg.Collect()
 	end := l.loop.next
-	var listed, complete time.Time // complete: since when all replicas are known to have come
+	complete := time.Time{} // since when all replicas are known to have come
 	looks := 0
 	for pause := pollFirst; ; pause = min(pause*3/2, pollMost) {
 		if looks++; looks%pollsCollected == 0 {
 			l.w.cfg.Collect()
 		}
-		now := time.Now()
-		list := looks == 1 || now.Sub(listed) >= listPause
-		here, err := l.here(ctx, end, list)
+		keys, err := l.w.store.List(ctx, l.t.keys.StatesAt(end))
 		if err != nil {
 			return false, err
 		}
-		if here.average {
+		if slices.Contains(keys, l.t.keys.Global(end)) {
 			return true, l.pass(ctx, end)
 		}
-		if list {
-			listed = now
-		}
-		if here.replicas >= l.t.plan.Replicas {
+		now := time.Now()
+		if len(keys) >= l.t.plan.Replicas {
+			last := complete.IsZero() && pause == pollFirst
 			if complete.IsZero() {
 				complete = now
 			}
-			if looks == 1 || now.Sub(complete) > takeover {
+			if last || now.Sub(complete) > takeover {
 				complete = now
 				if err := l.average(ctx, end); err == nil {
 					return true, l.pass(ctx, end)
@@ -141,32 +134,6 @@ func (l *learner) meet(ctx context.Context) (met bool, err error) {
 	}
 }
 
-// arrivals is what the store holds of the end of a round.
-type arrivals struct {
-	average  bool
-	replicas int // if they were counted
-}
-
-// here looks for the average at the end of a round, and counts the replicas' states
-// if list says so.
-func (l *learner) here(ctx context.Context, end int, list bool) (a arrivals, err error) {
-	average := l.t.keys.Global(end)
-	if !list {
-		object, err := l.w.store.Get(ctx, average)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			return a, nil
-		case err != nil:
-			return a, err
-		}
-		return arrivals{average: true}, object.Close()
-	}
-	keys, err := l.w.store.List(ctx, l.t.keys.StatesAt(end))
-	a.average = slices.Contains(keys, average)
-	a.replicas = len(keys)
-	return a, err
-}
-
 // pass goes on from the average at the end of a round.
 func (l *learner) pass(ctx context.Context, end int) error {
 	l.result.Round = (end-1)/l.t.plan.RoundSteps + 1
@@ -186,9 +153,6 @@ func (l *learner) pass(ctx context.Context, end int) error {
 func (l *learner) average(ctx context.Context, end int) error {
 	n, keys := l.t.plan, l.t.keys
 	from := (end - 1) / n.RoundSteps * n.RoundSteps
-	threads := max(l.task.Threads, 1)
-	l.w.cfg.Processors(max(threads, atOnce))
-	defer l.w.cfg.Processors(threads)
 	digest, err := l.w.averageRound(ctx, l.t, from, end, l.memory)
 	if err != nil {
 		return err

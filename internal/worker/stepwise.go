@@ -35,7 +35,7 @@ func (w *Worker) takeStep(ctx context.Context, t *training, from, to int, memory
 	for replica := range t.plan.Replicas {
 		first, end := shard.Owned(records, t.plan.Replicas, replica)
 		share := float64(end-first) / float64(records)
-		if err := w.addReplicas(ctx, t, replica, to, []float64{share}, [][]float64{sum}, held[:1]); err != nil {
+		if err := w.addReplica(ctx, t, replica, to, share, [][]float64{sum}, held[0]); err != nil {
 			return "", err
 		}
 		w.cfg.Collect()
