@@ -317,7 +317,7 @@ func TestSameModel(t *testing.T) {
 			r := d.start(append(train, "--containers", "4")...)
 			r.until("training, round")
 			pid := r.cmd.Process.Pid
-			endOneWorker(t, pid, signal)
+			d.endOneWorker(pid, signal)
 			got := r.end().want(t, ExitOK)
 			if model := digest(t, got); model != want {
 				t.Errorf("model %s; want %s", model, want)
@@ -351,26 +351,26 @@ func TestSameModel_Divided(t *testing.T) {
 	}
 }
 
-// endOneWorker ends a worker that certainly has a call: it is stopped first, and
-// once nothing else in the job has anything to do, the job waits for its answer.
-func endOneWorker(t *testing.T, owner int, signal syscall.Signal) {
+// endOneWorker ends one of the four workers of a job of four replicas that meet,
+// while it certainly has a call: it is stopped first, and once the others have come
+// to the end of a round and one state stays away, the job waits for its answer.
+func (d *desk) endOneWorker(owner int, signal syscall.Signal) {
+	t := d.t
 	t.Helper()
 	eventually(t, "four workers", func() bool { return len(workers(owner)) >= 4 })
-	all := workers(owner)
-	victim, others := all[0], append(all[1:], owner)
+	victim := workers(owner)[0]
 	if err := syscall.Kill(victim, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	const enough = 10 // looks in a row: one alone might fall between two messages
-	idle := 0
-	eventually(t, "the job to wait for the stopped worker", func() bool {
-		idle++
-		for _, pid := range others {
-			if !sleeping(t, pid) {
-				idle = 0
-			}
+	const enough = 10 // looks in a row: the state may just be on its way
+	round, same := "", 0
+	eventually(t, "three replicas to wait for the stopped one", func() bool {
+		newest, states := d.newestRound()
+		if newest != round || states != 3 {
+			round, same = newest, 0
 		}
-		return idle == enough
+		same++
+		return states == 3 && same > enough
 	})
 	if err := syscall.Kill(victim, signal); err != nil {
 		t.Fatal(err)
@@ -381,22 +381,23 @@ func endOneWorker(t *testing.T, owner int, signal syscall.Signal) {
 	}
 }
 
-// sleeping reports whether no thread of a process runs, would like to run, or
-// waits for a disk.
-func sleeping(t *testing.T, pid int) bool {
-	t.Helper()
-	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	if err != nil || len(stats) == 0 {
-		t.Fatalf("process %d: %v; want it to live", pid, err)
+// newestRound returns the folder of the last round of which the store has states, and
+// how many replicas' there are.
+func (d *desk) newestRound() (folder string, replicas int) {
+	d.t.Helper()
+	rounds, err := filepath.Glob(filepath.Join(d.store(), "objects", "jobs", "*", "state", "*", "step", "*"))
+	if err != nil {
+		d.t.Fatal(err)
 	}
-	for _, path := range stats {
-		// "number (name) state ...": the name may hold anything.
-		text, err := os.ReadFile(path)
-		if after := text[bytes.LastIndexByte(text, ')')+1:]; err == nil && !bytes.HasPrefix(after, []byte(" S")) {
-			return false
-		}
+	if len(rounds) == 0 {
+		return "", 0
 	}
-	return true
+	folder = slices.Max(rounds)
+	states, err := filepath.Glob(filepath.Join(folder, "replica-*"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return folder, len(states)
 }
 
 // TestConcurrent: two programs share a store without getting in each other's
