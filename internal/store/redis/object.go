@@ -192,16 +192,27 @@ func (s *Store) readManifest(ctx context.Context, key string) ([]byte, error) {
 	if !errors.Is(err, goredis.Nil) {
 		return raw, err
 	}
-	exists, err := call(ctx, s, func(ctx context.Context, c *goredis.Client) (int64, error) {
-		return c.Exists(ctx, s.objectKey(key)).Result()
-	})
-	switch {
-	case err != nil:
-		return nil, err
-	case exists > 0:
+	// It may have been made since: only one transaction tells an object that lacks its
+	// manifest from one that has just come.
+	raw, err = call(ctx, s, func(ctx context.Context, c *goredis.Client) ([]byte, error) {
+		var field *goredis.StringCmd
+		var count *goredis.IntCmd
+		cmds, err := c.TxPipelined(ctx, func(p goredis.Pipeliner) error {
+			field, count = p.HGet(ctx, s.objectKey(key), manifestField), p.Exists(ctx, s.objectKey(key))
+			return nil
+		})
+		if err := firstError(cmds, err); err != nil && !errors.Is(err, goredis.Nil) {
+			return nil, err
+		}
+		if raw, err := field.Bytes(); err == nil || count.Val() == 0 {
+			return raw, err
+		}
 		return nil, fmt.Errorf("the object's manifest is missing: %w", store.ErrCorrupt)
+	})
+	if errors.Is(err, goredis.Nil) {
+		return nil, s.absent(ctx)
 	}
-	return nil, s.absent(ctx)
+	return raw, err
 }
 
 // reader hands out an object's verified chunks.

@@ -324,6 +324,32 @@ func testGetReader(t *testing.T, a, b store.Store) {
 	}
 }
 
+// testGetWhilePutting looks for objects while they come: each is absent, then whole.
+func testGetWhilePutting(t *testing.T, a, b store.Store) {
+	for i := range max(5, points.Count(50)) {
+		key := fmt.Sprintf("jobs/7/k%d", i)
+		data := bytesOf(100+i*1000, uint64(i))
+		race(t, a, b, func(s store.Store, id int) error {
+			if id == 0 {
+				_, err := s.PutIfAbsent(t.Context(), key, writing(data))
+				return err
+			}
+			for {
+				got, err := read(t.Context(), s, key)
+				switch {
+				case errors.Is(err, store.ErrNotFound):
+				case err != nil:
+					return err
+				case !bytes.Equal(got, data):
+					return fmt.Errorf("get %s: %d other bytes, want %d", key, len(got), len(data))
+				default:
+					return nil
+				}
+			}
+		})
+	}
+}
+
 func testGetWhileDeleting(t *testing.T, a, b store.Store) {
 	data := bytesOf(1<<20, 4)
 	put(t, a, "k", data)

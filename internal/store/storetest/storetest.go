@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) (a, b store.Store)) {
 		{"PutRace", testPutRace},
 		{"PutDeleteRace", testPutDeleteRace},
 		{"GetReader", testGetReader},
+		{"GetWhilePutting", testGetWhilePutting},
 		{"GetWhileDeleting", testGetWhileDeleting},
 		{"NestedKeys", testNestedKeys},
 		{"ListPrefix", testListPrefix},
