@@ -251,7 +251,7 @@ func TestKilled(t *testing.T) {
 // happened.
 func TestResumed(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := emptyDesk(t) // measuring a worker is a call that has ended, with its container
 	train := []string{"train", "digits", "--workers", "4", "--epochs", "12"}
 	r := d.start(train...)
 	r.until("training, round")
