@@ -19,13 +19,15 @@ const (
 	// safetyBytes covers what a probe cannot see: the spread of the runtime's
 	// own memory between runs, and mappings rounded up to pages.
 	safetyBytes = 480 * job.KB
-	// meetBytes covers what the runtime keeps for replicas that meet: threads for
-	// files that were waited for, and their stacks. For each of the first
-	// meetMost replicas peerBytes more cover what looking for it leaves on the heap
-	// until that is freed. Nothing grows with the rounds.
-	meetBytes = 448 * job.KB
-	peerBytes = 36 * job.KB
-	meetMost  = 32
+	// aloneBytes covers what the runtime keeps for a replica that averages on the way,
+	// and meetBytes for one that waits for others: threads for files that were waited
+	// for, and their stacks. For each of the first meetMost replicas peerBytes more
+	// cover what looking for it leaves on the heap until that is freed. Nothing grows
+	// with the rounds.
+	aloneBytes = 256 * job.KB
+	meetBytes  = 448 * job.KB
+	peerBytes  = 36 * job.KB
+	meetMost   = 32
 	// inferBytes and evaluateBytes cover what a worker has while it predicts, or merges
 	// counts, and no longer at the end of that, which is when a probe looks: up to 510 and
 	// 300 KB were seen beside the other terms.
@@ -40,7 +42,7 @@ const (
 	// one state is read and another written, in files of four groups of tensors at
 	// most; useBytes the same where there is one group. A probe's model has
 	// probeTensors itself.
-	describeBytes = 16 * job.KB
+	describeBytes = 10 * job.KB
 	useBytes      = 8 * job.KB
 	probeTensors  = 6
 	// confusionBytes is what merging holds for each pair of classes: the counts
@@ -119,6 +121,15 @@ func readRecords(n job.Numerics) int {
 		return n.Dataset.Train
 	}
 	return (n.Dataset.Train-1)/n.Replicas + 1
+}
+
+// meetSafety is what replicas that average on the way, so many of them, take beside
+// their work.
+func meetSafety(replicas int) job.Bytes {
+	if replicas == 1 {
+		return aloneBytes
+	}
+	return meetBytes + job.Bytes(min(replicas, meetMost))*peerBytes
 }
 
 func trainEstimate(n job.Numerics, m model, probe job.Probe, c choice) (job.Estimate, nn.FLOPs, error) {

@@ -30,7 +30,7 @@ const (
 	minLocalBatch = 4
 	// roundSteps is the number of steps between two averages, of batchSpread replicas
 	// with the full batch or more of them. Fewer replicas see as many records between
-	// two averages, which takes more steps.
+	// two averages, which takes more steps, unless the job has few.
 	roundSteps = 20
 	// outerRate and outerMomentum are the outer optimizer's (DiLoCo).
 	outerRate     = 0.7
@@ -199,7 +199,7 @@ func rounds(spec job.Spec, n job.Numerics) (steps int, outer job.Nesterov, err e
 		steps = (n.Steps + spec.Rounds - 1) / spec.Rounds
 	default:
 		steps = roundSteps
-		if n.LocalBatch == spec.Batch {
+		if n.LocalBatch == spec.Batch && n.Steps >= minReplicaSteps {
 			steps = max(steps, roundSteps*batchSpread/n.Replicas)
 		}
 		steps = min(steps, n.Steps)

@@ -122,7 +122,7 @@ func (w *work) roles(s shape) (map[job.Role]job.Estimate, error) {
 		}
 		train = withSafety(train, w.probe)
 		if s.span {
-			train.Safety += meetBytes + job.Bytes(min(w.replicas(), meetMost))*peerBytes
+			train.Safety += meetSafety(w.replicas())
 		}
 		all[job.RoleTrain] = train
 	}
