@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"disdel/internal/points"
@@ -329,15 +331,22 @@ func testGetWhilePutting(t *testing.T, a, b store.Store) {
 	for i := range max(5, points.Count(50)) {
 		key := fmt.Sprintf("jobs/7/k%d", i)
 		data := bytesOf(100+i*1000, uint64(i))
+		var put atomic.Bool // or given up
 		race(t, a, b, func(s store.Store, id int) error {
 			if id == 0 {
-				_, err := s.PutIfAbsent(t.Context(), key, writing(data))
+				defer put.Store(true)
+				created, err := s.PutIfAbsent(t.Context(), key, writing(data))
+				if err == nil && !created {
+					err = errors.New("somebody else has put it")
+				}
 				return err
 			}
 			for {
+				last := put.Load()
 				got, err := read(t.Context(), s, key)
 				switch {
-				case errors.Is(err, store.ErrNotFound):
+				case errors.Is(err, store.ErrNotFound) && !last:
+					runtime.Gosched()
 				case err != nil:
 					return err
 				case !bytes.Equal(got, data):
