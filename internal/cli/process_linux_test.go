@@ -286,7 +286,8 @@ func TestResumed(t *testing.T) {
 // when a worker is killed on the way.
 func TestSameModel(t *testing.T) {
 	t.Parallel()
-	train := []string{"train", "digits", "--workers", "4", "--epochs", "6", "--json"}
+	// Long enough that a job does not end before one of its workers is ended.
+	train := []string{"train", "digits", "--workers", "4", "--epochs", "12", "--json"}
 	digest := func(t *testing.T, o outcome) string {
 		t.Helper()
 		return field[string](t, o.want(t, ExitOK).object(t), "model", "digest")
@@ -357,8 +358,9 @@ func TestSameModel_Divided(t *testing.T) {
 func (d *desk) endOneWorker(owner int, signal syscall.Signal) {
 	t := d.t
 	t.Helper()
-	eventually(t, "four workers", func() bool { return len(workers(owner)) >= 4 })
-	victim := workers(owner)[0]
+	var all []int
+	eventually(t, "four workers", func() bool { all = workers(owner); return len(all) >= 4 })
+	victim := all[0]
 	if err := syscall.Kill(victim, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
