@@ -19,11 +19,11 @@ const (
 	// safetyBytes covers what a probe cannot see: the spread of the runtime's
 	// own memory between runs, and mappings rounded up to pages.
 	safetyBytes = 480 * job.KB
-	// aloneBytes covers what the runtime keeps for a replica that averages on the way,
-	// and meetBytes for one that waits for others: threads for files that were waited
-	// for, and their stacks. For each of the first meetMost replicas peerBytes more
-	// cover what looking for it leaves on the heap until that is freed. Nothing grows
-	// with the rounds.
+	// aloneBytes covers what the runtime keeps for the only replica of a job when it
+	// averages on the way, and meetBytes for each of several, which wait for each
+	// other: threads for files that were waited for, and their stacks. For each of the
+	// first meetMost replicas peerBytes more cover what looking for its state leaves on
+	// the heap until that is freed. Nothing grows with the rounds.
 	aloneBytes = 256 * job.KB
 	meetBytes  = 448 * job.KB
 	peerBytes  = 36 * job.KB
@@ -123,8 +123,8 @@ func readRecords(n job.Numerics) int {
 	return (n.Dataset.Train-1)/n.Replicas + 1
 }
 
-// meetSafety is what replicas that average on the way, so many of them, take beside
-// their work.
+// meetSafety is what one of so many replicas takes beside its work when they average
+// on the way.
 func meetSafety(replicas int) job.Bytes {
 	if replicas == 1 {
 		return aloneBytes
