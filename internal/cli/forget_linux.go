@@ -48,3 +48,24 @@ func forget(path string) (gone bool, err error) {
 	}
 	return true, nil
 }
+
+// reread makes the kernel's cache of a program what it is once the program's file has
+// been read after a restart of the machine: in large pieces, of which more becomes
+// resident with every fault than of a file that was just written, in all a sixth of a
+// worker. lasting says that later runs find the same; a program that runs now cannot be
+// forgotten.
+func reread(path string) (lasting bool, err error) {
+	gone, err := forget(path)
+	if err != nil {
+		return false, err
+	}
+	if gone {
+		_, err := fileDigest(path)
+		return err == nil, err
+	}
+	var system unix.Statfs_t
+	if err := unix.Statfs(path, &system); err != nil {
+		return false, fmt.Errorf("file system of %s: %w", path, err)
+	}
+	return system.Type == unix.TMPFS_MAGIC, nil // there is no disk to read it from
+}

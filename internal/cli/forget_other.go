@@ -6,3 +6,5 @@ package cli
 
 // forget does nothing: only Linux forgets a file on demand.
 func forget(string) (gone bool, err error) { return false, nil }
+
+func reread(string) (lasting bool, err error) { return false, nil }

@@ -92,7 +92,11 @@ func (a *app) choosePlatform(ctx context.Context, o *options, init map[string]st
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
-		return &opened{p, a.openProbes(workerPath, p.Name(), limits.Enforcement, where, o.spec.KernelForm()), p.Close}, nil
+		var probes control.Probes
+		if o.platform != platformDocker { // whose program lies where only the engine can have it read anew
+			probes = a.openProbes(workerPath, p.Name(), limits.Enforcement, where, o.spec.KernelForm())
+		}
+		return &opened{p, probes, p.Close}, nil
 	}
 	// Before anybody is asked.
 	if err := checkReach(platformOpenWhisk, job.Limits{}, init); err != nil {

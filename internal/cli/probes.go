@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"disdel/internal/control"
 	"disdel/internal/job"
@@ -25,8 +26,11 @@ import (
 // saves time: what cannot be read is measured again, and where nothing can be
 // kept a note says so.
 type probeCache struct {
-	path  string
-	notes io.Writer
+	path, program string
+	notes         io.Writer
+	// passing says that the program may take other memory in later jobs than in
+	// this one, so that what is measured now is not kept.
+	passing bool
 }
 
 // openProbes returns nil where there is no place for a cache. where is the address
@@ -48,16 +52,34 @@ func (a *app) openProbes(workerPath, platform, enforcement, where, form string) 
 		return nil
 	}
 	sum := sha256.Sum256([]byte(strings.Join([]string{host, kernelRelease(), processor(), platform, enforcement, where, binary, form}, "\x00")))
-	return &probeCache{path: filepath.Join(folder, "probes", hex.EncodeToString(sum[:])+".json"), notes: a.stderr}
+	return &probeCache{path: filepath.Join(folder, "probes", hex.EncodeToString(sum[:])+".json"), program: workerPath, notes: a.stderr}
 }
 
-// Load implements control.Probes.
+// Load implements control.Probes. Where nothing is kept, a worker is going to be
+// measured: as it will be from the next restart of the machine on. A program that was
+// written since is made that one.
 func (c *probeCache) Load(context.Context) (p job.Probe, ok bool, err error) {
 	raw, err := os.ReadFile(c.path)
-	if err != nil || json.Unmarshal(raw, &p) != nil || !plausible(p) {
-		return job.Probe{}, false, nil
+	ok = err == nil && json.Unmarshal(raw, &p) == nil && plausible(p)
+	if !ok || writtenSince(c.program, c.path) {
+		lasting, err := reread(c.program)
+		c.passing = err != nil || !lasting
+		if ok && !c.passing {
+			now := time.Now()
+			_ = os.Chtimes(c.path, now, now) // else the next job does the same
+		}
+	}
+	if !ok {
+		return job.Probe{}, false, nil //nolint:nilerr // It is measured again.
 	}
 	return p, true, nil
+}
+
+// writtenSince says whether a file was written after another one.
+func writtenSince(path, other string) bool {
+	file, err := os.Stat(path)
+	before, errOther := os.Stat(other)
+	return err == nil && errOther == nil && file.ModTime().After(before.ModTime())
 }
 
 // plausible says whether a worker can have measured that.
@@ -90,6 +112,9 @@ func processor() string {
 
 // Save implements control.Probes.
 func (c *probeCache) Save(_ context.Context, p job.Probe) error {
+	if c.passing {
+		return nil
+	}
 	if err := c.write(p); err != nil {
 		fmt.Fprintf(c.notes, "disdel: the measurement of workers cannot be kept, so the next job measures again: %s\n", printable(err.Error()))
 	}
