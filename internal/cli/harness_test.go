@@ -89,6 +89,18 @@ func newDesk(t *testing.T) *desk {
 	return d
 }
 
+// install gives the desk programs of its own, which nobody else runs, and returns their
+// folder.
+func (d *desk) install() (folder string) {
+	d.t.Helper()
+	folder = filepath.Join(d.folder, "bin")
+	if err := os.CopyFS(folder, os.DirFS(programs)); err != nil {
+		d.t.Fatal(err)
+	}
+	d.program = filepath.Join(folder, "disdel")
+	return folder
+}
+
 func (d *desk) store() string { return filepath.Join(d.folder, "store") }
 
 // outcome is what a command left.

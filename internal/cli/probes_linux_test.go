@@ -15,13 +15,8 @@ import (
 func TestProbe_AfterRestart(t *testing.T) {
 	t.Parallel()
 	d := emptyDesk(t)
-	written := filepath.Join(d.folder, "bin")
-	if err := os.CopyFS(written, os.DirFS(programs)); err != nil {
-		t.Fatal(err)
-	}
-	d.program = filepath.Join(written, "disdel")
+	worker := filepath.Join(d.install(), "disdel-worker")
 	for _, run := range []string{"just written", "read again", "written again"} {
-		worker := filepath.Join(written, "disdel-worker")
 		switch run {
 		case "read again":
 			if _, err := forget(worker); err != nil {
