@@ -6769,7 +6769,8 @@ TEXT ·convPool512(SB), NOSPLIT, $40-8
 	SHLQ $2, R12
 	MOVQ pooling_y(SI), DX
 	MOVQ pooling_arg(SI), R10
-	MOVL pooling_open(SI), AX
+	MOVL pooling_floor(SI), AX
+	SARL $31, AX
 	KMOVW AX, K1
 	MOVQ pooling_records(SI), AX
 	MOVQ AX, 8(SP)

@@ -97,10 +97,19 @@ func tile6x16Masked(p *product)
 func convPool1x16(p *pooling)
 
 //go:noescape
+func convMax1x16(p *pooling)
+
+//go:noescape
 func convPool2x8(p *pooling)
 
 //go:noescape
+func convMax2x8(p *pooling)
+
+//go:noescape
 func convPool1x8(p *pooling)
+
+//go:noescape
+func convMax1x8(p *pooling)
 
 //go:noescape
 func convGradient3x3(p *tap)

@@ -2,6 +2,8 @@
 
 package kernel
 
+import "math"
+
 // pooling makes a row of pooled pixels, or what one call does of it: a
 // convolution with its 2x2 max-pool.
 type pooling struct {
@@ -18,7 +20,8 @@ type pooling struct {
 	pixels      int // in rounds of the assembly's loop
 	// records, and how far apart they lie in x, and in y and arg.
 	records, recordX, recordY int
-	open                      int32
+	floor                     float32 // what y is at least: 0, or -Inf where nothing is rectified
+	maxima                    bool    // arg is not wanted; it may be written nevertheless
 	// With vectors of sixteen: pixels of a round, and vectors of filters.
 	each, vectors int
 }
@@ -39,19 +42,44 @@ func (v vector) row(p pooling, pixels, filters int) {
 		case v == avx512 && filters-f >= lanes512:
 			f += p.wide(pixels, filters-f)
 		case filters-f >= panel:
-			convPool1x16(&p)
+			p.one16()
 			f += panel
 		default:
 			if p.pixels = pixels / 2; p.pixels > 0 {
-				convPool2x8(&p)
+				p.two8()
 			}
 			if pixels%2 != 0 {
 				done := pixels - 1
 				p.x, p.y, p.arg, p.pixels = p.x[2*done*p.step:], p.y[done*p.filters:], p.arg[done*p.filters:], 1
-				convPool1x8(&p)
+				p.one8()
 			}
 			f += lanes
 		}
+	}
+}
+
+// one16, two8 and one8 are the kernels for a pixel of 16 filters and for two and one of 8.
+func (p *pooling) one16() {
+	if p.maxima {
+		convMax1x16(p)
+	} else {
+		convPool1x16(p)
+	}
+}
+
+func (p *pooling) two8() {
+	if p.maxima {
+		convMax2x8(p)
+	} else {
+		convPool2x8(p)
+	}
+}
+
+func (p *pooling) one8() {
+	if p.maxima {
+		convMax1x8(p)
+	} else {
+		convPool1x8(p)
 	}
 }
 
@@ -77,7 +105,7 @@ func (p *pooling) plain(filters int) {
 					p.arg[to] = uint8(place)
 				}
 			}
-			if p.open == 0 && best < minNormal {
+			if p.floor == 0 && best < minNormal {
 				best = 0
 			}
 			p.y[to] = best
@@ -95,6 +123,7 @@ type convWork struct {
 	x, w, bias []float32
 	y          []float32
 	arg        []uint8
+	maxima     bool // of arg nothing is wanted
 	dy, dx     []float32
 	grad       Gradient
 	scratch    []float32
@@ -246,10 +275,10 @@ func (c *convWork) run(x view, records, pixels int, y []float32, arg []uint8, ro
 		p := pooling{
 			x: x.data, rowX: s * x.row, skipX: x.row - g.K*g.C, step: s * g.C, rows: g.K, steps: g.K * g.C,
 			w: c.w, rowW: g.F, bias: c.bias, y: y[:records*size], arg: arg[:records*size], filters: g.F,
-			records: records, recordX: x.record, recordY: size,
+			records: records, recordX: x.record, recordY: size, maxima: c.maxima,
 		}
 		if !g.ReLU {
-			p.open = -1
+			p.floor = float32(math.Inf(-1))
 		}
 		if whole := c.v.whole(g.F); c.v != plainGo && whole < g.F {
 			c.v.row(p, pixels, whole)

@@ -24,7 +24,7 @@ type jointWork struct {
 func newJoint(v vector, j Joint, n int, d *JointData) jointWork {
 	g, f := j.Conv, j.Dense
 	w := jointWork{
-		conv:  convWork{v: v, g: g, n: n, w: d.ConvW[:g.weights()*g.F], bias: d.ConvBias[:g.F], y: d.Mid, dy: d.Mid, arg: d.Arg, grad: d.ConvGrad},
+		conv:  convWork{v: v, g: g, n: n, w: d.ConvW[:g.weights()*g.F], bias: d.ConvBias[:g.F], y: d.Mid, dy: d.Mid, arg: d.Arg, maxima: d.Mid == nil, grad: d.ConvGrad},
 		dense: denseWork{v: v, g: f, n: n, w: d.DenseW[:f.In*f.Out], bias: d.DenseBias[:f.Out], y: d.Y[:n*f.Out], dy: d.Y[:n*f.Out], grad: d.DenseGrad},
 		x:     d.X, ranged: d.Mid != nil,
 	}

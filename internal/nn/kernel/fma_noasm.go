@@ -50,9 +50,15 @@ func tile6x16Masked(p *product) { panic(noAssembly) }
 
 func convPool1x16(p *pooling) { panic(noAssembly) }
 
+func convMax1x16(p *pooling) { panic(noAssembly) }
+
 func convPool2x8(p *pooling) { panic(noAssembly) }
 
+func convMax2x8(p *pooling) { panic(noAssembly) }
+
 func convPool1x8(p *pooling) { panic(noAssembly) }
+
+func convMax1x8(p *pooling) { panic(noAssembly) }
 
 func convGradient3x3(p *tap) { panic(noAssembly) }
 

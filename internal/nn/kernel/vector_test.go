@@ -134,7 +134,7 @@ func TestControlIsRestored(t *testing.T) {
 
 func TestNonFiniteForward(t *testing.T) {
 	singles := singles(t)
-	for i := range 60 {
+	for i := range 120 {
 		r := rand.New(rand.NewPCG(uint64(i), 5))
 		g := Conv{H: 6 + r.IntN(5), W: 6 + r.IntN(9), C: 1 + r.IntN(2), K: 3, F: 8 * (1 + r.IntN(4)), Pool: 1 + i%3, ReLU: i%2 == 0}
 		in := newConv(r, g, 2, 1, true)
@@ -144,6 +144,13 @@ func TestNonFiniteForward(t *testing.T) {
 			got := in.copy()
 			set.ConvForward(g, 2, got.x, got.w, got.bias, got.y, got.arg, got.scratch)
 			equal(t, fmt.Sprintf("%s, %+v", name, g), got.y, want.y)
+		}
+		for name, v := range variants(t) {
+			got := in.guard(t, r.IntN(8))
+			c := convWork{v: v, g: g, n: 2, wide: g.W * g.C, x: got.x, w: got.w, bias: got.bias, y: got.y, arg: got.arg, maxima: true, scratch: got.scratch}
+			c.outH, c.outW = g.Out()
+			c.forward(0, 1)
+			equal(t, fmt.Sprintf("%s, %+v, maxima alone", name, g), got.y, want.y)
 		}
 	}
 }

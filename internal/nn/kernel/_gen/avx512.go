@@ -193,7 +193,8 @@ func (g *gen) convPools() {
 		SHLQ $2, R12
 		MOVQ pooling_y(SI), DX
 		MOVQ pooling_arg(SI), R10
-		MOVL pooling_open(SI), AX
+		MOVL pooling_floor(SI), AX
+		SARL $31, AX
 		KMOVW AX, K1
 		MOVQ pooling_records(SI), AX
 		MOVQ AX, 8(SP)

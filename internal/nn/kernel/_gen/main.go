@@ -57,9 +57,11 @@ func (g *gen) avx2() {
 		g.tile(rows, true)
 	}
 	g.transpose()
-	g.convPool(1, 2)
-	g.convPool(2, 1)
-	g.convPool(1, 1)
+	for _, places := range []bool{true, false} {
+		g.convPool(1, 2, places)
+		g.convPool(2, 1, places)
+		g.convPool(1, 1, places)
+	}
 	g.neighbours()
 	g.convGradient()
 	g.scatter()
@@ -101,9 +103,14 @@ func (g *gen) text(doc, name, params string, frame, bytes int) {
 
 // data writes constants.
 func (g *gen) data() {
-	g.p(`
-		DATA two<>+0(SB)/4, $2
-		GLOBL two<>(SB), RODATA|NOPTR, $4`)
+	for i := range 8 {
+		g.p("DATA three<>+%d(SB)/4, $0x00030003", 4*i)
+		g.p("DATA replicate<>+%d(SB)/4, $0x%08x", 4*i, i%4*4*0x01010101)
+		g.p("DATA bytes<>+%d(SB)/4, $0x03020100", 4*i)
+	}
+	g.p("GLOBL three<>(SB), RODATA|NOPTR, $32")
+	g.p("GLOBL replicate<>(SB), RODATA|NOPTR, $32")
+	g.p("GLOBL bytes<>(SB), RODATA|NOPTR, $32")
 }
 
 // tile is the product of two matrices for rows x 16 results, whatever the
@@ -282,9 +289,13 @@ func (g *gen) transpose() {
 
 // convPool is a convolution with its 2x2 max-pool, rectified or not: each round
 // of its loop makes the given number of pooled pixels for 8*vectors filters, and
-// what is pooled never leaves the registers.
-func (g *gen) convPool(pixels, vectors int) {
+// what is pooled never leaves the registers. Which of the four each maximum is comes
+// with them if the places are wanted.
+func (g *gen) convPool(pixels, vectors int, places bool) {
 	name := fmt.Sprintf("convPool%dx%d", pixels, 8*vectors)
+	if !places {
+		name = fmt.Sprintf("convMax%dx%d", pixels, 8*vectors)
+	}
 	g.text("See pooling.row.", name, "p *pooling", 40, 8)
 	// SI pooling; DI window of the first pixel; AX and BX rows of it, R8 a
 	// column of the convolution, R9 and R13 two and three; CX weights, R12 a row
@@ -302,12 +313,32 @@ func (g *gen) convPool(pixels, vectors int) {
 		MOVQ pooling_arg(SI), R10
 		MOVQ pooling_records(SI), AX
 		MOVQ AX, 8(SP)
+		XORL R14, R14`)
+	near := pixels == 1 && vectors == 2
+	if near {
+		g.p(`
+			CMPQ pooling_rows(SI), $3
+			JNE record
+			CMPQ pooling_steps(SI), $3
+			JNE record
+			CMPQ pooling_step(SI), $1
+			JNE record
+			MOVQ pooling_rowX(SI), R11
+			SHLQ $2, R11
+			LEAQ (R11)(R11*2), R15
+			MOVQ pooling_w(SI), R14
+			LEAQ (R12)(R12*2), AX
+			LEAQ (R14)(AX*1), R9
+			LEAQ (R14)(AX*2), R13`)
+	}
+	g.p(`
 		record:
 		MOVQ DI, 16(SP)
 		MOVQ DX, 24(SP)
 		MOVQ R10, 32(SP)
 		MOVQ pooling_pixels(SI), AX
 		MOVQ AX, 0(SP)
+		PCALIGN $32
 		pixel:
 		MOVQ pooling_bias(SI), CX`)
 	// Sum p, v of pooled pixel q is in Y[(4q+p)*vectors+v], p = 2*row+column.
@@ -323,6 +354,34 @@ func (g *gen) convPool(pixels, vectors int) {
 				}
 			}
 		}
+	}
+	if near {
+		// Three rows of three values of one channel: a tap's values in the second
+		// column of the convolution are those of the next tap in the first.
+		g.p("TESTQ R14, R14\nJEQ wide")
+		x := []string{"(DI)", "(DI)(R11*1)", "(DI)(R11*2)", "(DI)(R15*1)"}
+		for row, w := range []string{"R14", "R9", "R13"} {
+			// Value c of rows row and row+1 is in Y[8+c%2] and Y[10+c%2].
+			value := func(c int) {
+				for r := range 2 {
+					g.p("VBROADCASTSS %d%s, Y%d", 4*c, x[row+r], 8+2*r+c%2)
+				}
+			}
+			value(0)
+			for tap := range 3 {
+				value(tap + 1)
+				at := []string{"", "(R12*1)", "(R12*2)"}[tap]
+				for v := range vectors {
+					g.p("VMOVUPS %d(%s)%s, Y%d", 32*v, w, at, 12+2*(tap%2)+v)
+				}
+				for p := range 4 {
+					for v := range vectors {
+						g.p("VFMADD231PS Y%d, Y%d, Y%d", 12+2*(tap%2)+v, 8+2*(p/2)+(tap+p)%2, acc(0, p, v))
+					}
+				}
+			}
+		}
+		g.p("JMP pool\nwide:")
 	}
 	g.p(`
 		MOVQ pooling_w(SI), CX
@@ -382,10 +441,12 @@ func (g *gen) convPool(pixels, vectors int) {
 		LEAQ (BX)(R15*4), BX
 		DECQ R11
 		JNZ window
-		VXORPS Y15, Y15, Y15
-		VBROADCASTSS two<>(SB), Y14
-		VBROADCASTSS pooling_open(SI), Y13`)
-	// For every vector: places in Y[acc(q,0,v)], maxima stored.
+		pool:
+		VBROADCASTSS pooling_floor(SI), Y15`)
+	// For every vector: in Y[acc(q,0,v)] ones where the maximum is in the first column, in
+	// Y[acc(q,1,v)] where it is in the first row; maxima stored. Of two values that are
+	// equal, or cannot be compared, VMAXPS takes the one that is named first: the bits of
+	// the maximum say which it is.
 	for q := range pixels {
 		for v := range vectors {
 			v0, v1, v2, v3 := acc(q, 0, v), acc(q, 1, v), acc(q, 2, v), acc(q, 3, v)
@@ -393,20 +454,23 @@ func (g *gen) convPool(pixels, vectors int) {
 				VCMPPS $0x03, Y%[1]d, Y%[2]d, Y8
 				VCMPPS $0x03, Y%[3]d, Y%[4]d, Y9
 				VORPS Y9, Y8, Y12
-				VCMPPS $0x1e, Y%[1]d, Y%[2]d, Y8
-				VCMPPS $0x1e, Y%[3]d, Y%[4]d, Y9
-				VPSRLD $31, Y8, Y8
-				VPSRLD $31, Y9, Y9
-				VPOR Y14, Y9, Y9
 				VMAXPS Y%[1]d, Y%[2]d, Y10
-				VMAXPS Y%[3]d, Y%[4]d, Y11
-				VCMPPS $0x1e, Y10, Y11, Y%[1]d
-				VMAXPS Y10, Y11, Y10
-				VBLENDVPS Y%[1]d, Y9, Y8, Y%[1]d
-				VORPS Y12, Y10, Y10
-				VCMPPS $0x16, Y15, Y10, Y11
-				VORPS Y13, Y11, Y11
-				VANDPS Y11, Y10, Y10`, v0, v1, v2, v3)
+				VMAXPS Y%[3]d, Y%[4]d, Y11`, v0, v1, v2, v3)
+			if places {
+				g.p(`
+					VPCMPEQD Y%[1]d, Y10, Y8
+					VPCMPEQD Y%[3]d, Y11, Y9
+					VMAXPS Y10, Y11, Y11
+					VPCMPEQD Y10, Y11, Y%[2]d
+					VBLENDVPS Y%[2]d, Y8, Y9, Y%[1]d`, v0, v1, v2, v3)
+			} else {
+				g.p("VMAXPS Y10, Y11, Y11")
+			}
+			// The floor where the maximum is no more than that, with the floor's sign if
+			// it is zero; not a number where one of the four is not.
+			g.p(`
+				VMAXPS Y15, Y11, Y10
+				VORPS Y12, Y10, Y10`)
 			if q == 0 {
 				g.p("VMOVUPS Y10, %d(DX)", 32*v)
 			} else {
@@ -414,25 +478,32 @@ func (g *gen) convPool(pixels, vectors int) {
 			}
 		}
 	}
-	// Places of the last vector, or pixel, follow those of the first.
-	g.p(`
-		VPACKSSDW Y%d, Y%d, Y8
-		VPACKUSWB Y8, Y8, Y8
-		VEXTRACTI128 $1, Y8, X9
-		VPUNPCKLDQ X9, X8, X8`, acc(pixels-1, 0, vectors-1), acc(0, 0, 0))
-	switch {
-	case vectors == 2:
-		g.p("VMOVDQU X8, (R10)")
-	case pixels == 2:
-		g.p("VMOVQ X8, (R10)\nVPSRLDQ $8, X8, X8\nVMOVQ X8, (R10)(R15*1)")
-	default:
-		g.p("VMOVQ X8, (R10)")
+	if places {
+		// Those of the last vector, or pixel, follow those of the first.
+		last := func(p int) int { return acc(pixels-1, p, vectors-1) }
+		g.p(`
+			VPACKSSDW Y%d, Y%d, Y8
+			VPACKSSDW Y%d, Y%d, Y9
+			VPADDW Y9, Y9, Y9
+			VPADDW Y9, Y8, Y8
+			VPADDW three<>(SB), Y8, Y8
+			VPACKUSWB Y8, Y8, Y8
+			VEXTRACTI128 $1, Y8, X9
+			VPUNPCKLDQ X9, X8, X8`, last(0), acc(0, 0, 0), last(1), acc(0, 1, 0))
+		switch {
+		case vectors == 2:
+			g.p("VMOVDQU X8, (R10)")
+		case pixels == 2:
+			g.p("VMOVQ X8, (R10)\nVPSRLDQ $8, X8, X8\nVMOVQ X8, (R10)(R15*1)")
+		default:
+			g.p("VMOVQ X8, (R10)")
+		}
 	}
 	g.p(`
-		MOVQ pooling_filters(SI), R15
-		IMUL3Q $%[1]d, R15, R15
-		LEAQ (DX)(R15*4), DX
-		ADDQ R15, R10
+		MOVQ pooling_filters(SI), AX
+		IMUL3Q $%[1]d, AX, AX
+		LEAQ (DX)(AX*4), DX
+		ADDQ AX, R10
 		LEAQ (DI)(R8*%[2]d), DI
 		DECQ 0(SP)
 		JNZ pixel
