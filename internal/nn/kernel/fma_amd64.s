@@ -2314,7 +2314,6 @@ TEXT ·convPool2x8(SB), NOSPLIT, $40-8
 	MOVQ pooling_arg(SI), R10
 	MOVQ pooling_records(SI), AX
 	MOVQ AX, 8(SP)
-	XORL R14, R14
 record:
 	MOVQ DI, 16(SP)
 	MOVQ DX, 24(SP)
@@ -2508,7 +2507,6 @@ TEXT ·convPool1x8(SB), NOSPLIT, $40-8
 	MOVQ pooling_arg(SI), R10
 	MOVQ pooling_records(SI), AX
 	MOVQ AX, 8(SP)
-	XORL R14, R14
 record:
 	MOVQ DI, 16(SP)
 	MOVQ DX, 24(SP)
@@ -2943,7 +2941,6 @@ TEXT ·convMax2x8(SB), NOSPLIT, $40-8
 	MOVQ pooling_arg(SI), R10
 	MOVQ pooling_records(SI), AX
 	MOVQ AX, 8(SP)
-	XORL R14, R14
 record:
 	MOVQ DI, 16(SP)
 	MOVQ DX, 24(SP)
@@ -3118,7 +3115,6 @@ TEXT ·convMax1x8(SB), NOSPLIT, $40-8
 	MOVQ pooling_arg(SI), R10
 	MOVQ pooling_records(SI), AX
 	MOVQ AX, 8(SP)
-	XORL R14, R14
 record:
 	MOVQ DI, 16(SP)
 	MOVQ DX, 24(SP)

@@ -312,11 +312,13 @@ func (g *gen) convPool(pixels, vectors int, places bool) {
 		MOVQ pooling_y(SI), DX
 		MOVQ pooling_arg(SI), R10
 		MOVQ pooling_records(SI), AX
-		MOVQ AX, 8(SP)
-		XORL R14, R14`)
+		MOVQ AX, 8(SP)`)
 	near := pixels == 1 && vectors == 2
 	if near {
+		// Where the window is three rows of three values of one channel: R14, R9 and R13
+		// weights of its rows; R11 a row of x, R15 three. Else R14 is zero.
 		g.p(`
+			XORL R14, R14
 			CMPQ pooling_rows(SI), $3
 			JNE record
 			CMPQ pooling_steps(SI), $3
@@ -356,8 +358,8 @@ func (g *gen) convPool(pixels, vectors int, places bool) {
 		}
 	}
 	if near {
-		// Three rows of three values of one channel: a tap's values in the second
-		// column of the convolution are those of the next tap in the first.
+		// A tap's values in the second column of the convolution are those of the next
+		// tap in the first.
 		g.p("TESTQ R14, R14\nJEQ wide")
 		x := []string{"(DI)", "(DI)(R11*1)", "(DI)(R11*2)", "(DI)(R15*1)"}
 		for row, w := range []string{"R14", "R9", "R13"} {
